@@ -1,0 +1,1 @@
+"""The questions of `preflight`, a module for each area of a host."""

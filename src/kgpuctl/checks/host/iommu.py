@@ -1,0 +1,151 @@
+"""Whether there is an IOMMU, and it is on."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
+from kgpuctl.checks.host.case import HostCase
+from kgpuctl.checks.host.remedies import IOMMU, firmware_setting, kernel_arguments
+from kgpuctl.host.facts import Vendor
+
+_TABLES: Final[Mapping[Vendor, str]] = {
+    Vendor.INTEL: "DMAR",
+    Vendor.AMD: "IVRS",
+    Vendor.ARM: "IORT",
+}
+# Arguments that switch the IOMMU off, by the vendors that they concern.
+_OFF: Final = (
+    ("iommu", "off", frozenset(Vendor)),
+    ("intel_iommu", "off", frozenset({Vendor.INTEL})),
+    ("amd_iommu", "off", frozenset({Vendor.AMD})),
+)
+
+
+@check("iommu.firmware", "The firmware describes an IOMMU")
+def firmware(case: HostCase) -> Outcome:
+    """The kernel finds the IOMMU by an ACPI table; without it no kernel argument helps."""
+    tables = known(case.host.acpi_tables)
+    if "VIOT" in tables:
+        return passed("ACPI table VIOT (a virtual IOMMU)")
+    vendor = case.vendor
+    if vendor is Vendor.OTHER:
+        found = sorted(set(_TABLES.values()) & tables)
+        wanted = " or ".join(_TABLES.values())
+        return (
+            passed(f"ACPI table {found[0]}")
+            if found
+            else failed(f"no ACPI table {wanted}", firmware_setting(case, IOMMU))
+        )
+    wanted = _TABLES[vendor]
+    if wanted not in tables:
+        if case.is_vm:
+            return failed(
+                f"no ACPI table {wanted}: this VM has no virtual IOMMU",
+                "Use a bare-metal host, or give this VM a virtual IOMMU on its hypervisor "
+                "(QEMU: `-device intel-iommu,intremap=on` or `amd-iommu`).",
+            )
+        return failed(f"no ACPI table {wanted}", firmware_setting(case, IOMMU))
+    if vendor is Vendor.ARM and not known(case.host.smmu):
+        return failed("the ACPI table IORT has no SMMU", firmware_setting(case, IOMMU))
+    return passed(f"ACPI table {wanted}")
+
+
+@check("iommu.kernel-arguments", "No kernel argument switches the IOMMU off")
+def kernel_arguments_off(case: HostCase) -> Outcome:
+    """`intel_iommu=off` and its like win over everything that the firmware offers."""
+    words = known(case.host.cmdline)
+    vendor = case.vendor
+    bad = []
+    for name, value, vendors in _OFF:
+        if vendor not in vendors:
+            continue
+        said = [word for word in words if word.startswith(f"{name}=")]
+        # The kernel reads from left to right: of on and off the last one counts.
+        settings = [
+            (part, word)
+            for word in said
+            for part in word.partition("=")[2].split(",")
+            if part in {"on", "off"}
+        ]
+        if settings and settings[-1][0] == value:
+            bad.append(settings[-1][1])
+    if bad:
+        return failed(
+            f"{' '.join(bad)} on the command line", kernel_arguments(case, remove=tuple(bad))
+        )
+    if known(case.host.parameters["vfio/enable_unsafe_noiommu_mode"]) in {"Y", "1"}:
+        return failed(
+            "VFIO is in no-IOMMU mode: devices would reach all of the host's memory",
+            "Remove enable_unsafe_noiommu_mode=1 from /etc/modprobe.d and the kernel command "
+            "line, and reboot.",
+        )
+    return passed()
+
+
+@check(
+    "iommu.enabled",
+    "The IOMMU is enabled",
+    requires=("iommu.firmware", "iommu.kernel-arguments"),
+)
+def enabled(case: HostCase) -> Outcome:
+    """VFIO hands a GPU to a VM by its IOMMU group; without groups there is no passthrough."""
+    groups = known(case.host.groups)
+    if groups:
+        return passed(f"{len(groups)} IOMMU {'group' if len(groups) == 1 else 'groups'}")
+    message = "no group under /sys/kernel/iommu_groups although the firmware describes an IOMMU"
+    vendor = case.vendor
+    if vendor is Vendor.INTEL:
+        return failed(message, kernel_arguments(case, add=("intel_iommu=on",)))
+    if vendor is Vendor.AMD:
+        # The kernel's parser does not know amd_iommu=on: it is on by itself, or was switched off.
+        return failed(
+            message,
+            "amd_iommu=on does nothing: take amd_iommu=off and iommu=off off the kernel command "
+            "line, read `dmesg | grep -i AMD-Vi`, and update the firmware.",
+        )
+    return failed(message, "Read `dmesg | grep -i -e smmu -e iommu` for the cause.")
+
+
+@check("iommu.interrupt-remapping", "Interrupts are remapped", requires=("iommu.enabled",))
+def interrupt_remapping(case: HostCase) -> Outcome:
+    """VFIO refuses a device whose interrupts could be forged by the VM."""
+    if case.vendor is Vendor.ARM:
+        return skipped("ARM's interrupt controller (ITS) does it")
+    if not known(case.host.groups):
+        return skipped("there is no IOMMU group")
+    found = known(case.host.interrupts)
+    if found.remapped:
+        return passed(f"{found.remapped} remapped interrupts")
+    off = tuple(word for word in known(case.host.cmdline) if word == "intremap=off")
+    because = f" ({off[0]} on the command line)" if off else ""
+    message = f"no IR- interrupt in /proc/interrupts{because}"
+    if known(case.host.parameters["vfio_iommu_type1/allow_unsafe_interrupts"]) in {"Y", "1"}:
+        return warned(
+            f"{message}; VFIO is told to allow unsafe interrupts",
+            "A VM could forge interrupts: enable interrupt remapping in the firmware and take "
+            "allow_unsafe_interrupts=1 away.",
+        )
+    if off:
+        return failed(message, kernel_arguments(case, remove=off))
+    words = {
+        Vendor.INTEL: '"Interrupt Remapping" (or x2APIC without its opt-out)',
+        Vendor.AMD: '"IOMMU" with interrupt remapping',
+        Vendor.ARM: "",
+        Vendor.OTHER: "interrupt remapping",
+    }
+    return failed(message, firmware_setting(case, words))
+
+
+@check("iommu.acs-override", "ACS is not overridden")
+def acs_override(case: HostCase) -> Outcome:
+    """The override claims an isolation between devices that the hardware does not have."""
+    words = [word for word in known(case.host.cmdline) if word.startswith("pcie_acs_override=")]
+    if not words:
+        return passed()
+    return warned(
+        f"{words[0][:60]} on the command line: groups look isolated that are not",
+        kernel_arguments(case, remove=tuple(words)),
+    )
+
+
+CHECKS = (firmware, kernel_arguments_off, enabled, interrupt_remapping, acs_override)

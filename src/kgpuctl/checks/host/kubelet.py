@@ -1,0 +1,118 @@
+"""Whether the kubelet is set up for VMs that start slowly and ask for their devices."""
+
+from typing import Final
+
+from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
+from kgpuctl.checks.host.case import HostCase
+from kgpuctl.host.facts import Kubelet, Unread
+from kgpuctl.names import POD_RESOURCES, Stack
+
+_DEFAULT_TIMEOUT: Final = 120.0
+_MIN_TIMEOUT: Final = 600.0
+_GATE: Final = "KubeletPodResourcesGet"
+_GATE_DEFAULT: Final = (1, 34)  # from here on the gate is open by itself
+
+
+def _kubelet(case: HostCase) -> Kubelet:
+    found = known(case.host.kubelet)
+    assert found is not None  # noqa: S101  # kubelet.present would have failed
+    return found
+
+
+@check("kubelet.present", "This host is a node")
+def present(case: HostCase) -> Outcome:
+    """The kubelet's settings decide whether a VM gets its GPU and the time to start."""
+    found = known(case.host.kubelet)
+    if found is None:
+        return failed("no kubelet found", "Join this host to the cluster, and look again.")
+    return passed(", ".join(found.files) or "the kubelet's defaults hold")
+
+
+@check(
+    "kubelet.pod-resources",
+    "The kubelet tells which devices a pod was given",
+    requires=("kubelet.present",),
+)
+def pod_resources(case: HostCase) -> Outcome:
+    """Kata asks the kubelet's PodResources API which GPU to plug in before the VM starts."""
+    if case.stack is Stack.COCO_OPERATOR:
+        return skipped("Kata of this stack reads a pod annotation instead")
+    kubelet = _kubelet(case)
+    gate = kubelet.gates.get(_GATE)
+    if gate is False:
+        return failed(f"featureGates.{_GATE} is false", _open_gate(kubelet))
+    version = case.host.kubelet_version
+    if gate is None and isinstance(version, str) and _older(version, _GATE_DEFAULT):
+        return failed(f"kubelet {version} without featureGates.{_GATE}", _open_gate(kubelet))
+    sockets = [known(case.host.nodes[path]) for path in POD_RESOURCES]
+    if not any(sockets):
+        return failed(
+            f"no {POD_RESOURCES[0]}",
+            "Start the kubelet, and see `journalctl -u kubelet` on why it does not serve it.",
+        )
+    if gate is None and not isinstance(version, str):
+        told = f"{version}" if isinstance(version, Unread) else "the kubelet's version is not known"
+        return passed(f"the socket is there ({told}: before 1.34 set featureGates.{_GATE})")
+    return passed(f"{_GATE} on" if gate else f"kubelet {version}")
+
+
+def _older(version: str, than: tuple[int, int]) -> bool:
+    numbers = version.split(".")[:2]
+    return (int(numbers[0]), int(numbers[1])) < than
+
+
+def _file(kubelet: Kubelet) -> str:
+    return kubelet.files[0] if kubelet.files else "the kubelet's configuration"
+
+
+def _open_gate(kubelet: Kubelet) -> str:
+    return (
+        f"Set featureGates.{_GATE}: true in {_file(kubelet)} and run "
+        "`sudo systemctl restart kubelet` (k3s, RKE2: kubelet-arg feature-gates="
+        f"{_GATE}=true)."
+    )
+
+
+@check(
+    "kubelet.request-timeout",
+    "The kubelet waits long enough for a VM",
+    requires=("kubelet.present",),
+)
+def request_timeout(case: HostCase) -> Outcome:
+    """A GPU VM pins all its memory before it starts; the default of 2 minutes cuts that off."""
+    kubelet = _kubelet(case)
+    timeout = kubelet.request_timeout
+    if timeout is not None and timeout >= _MIN_TIMEOUT:
+        return passed(f"runtimeRequestTimeout {timeout / 60:g} min")
+    told = (
+        f"runtimeRequestTimeout is {timeout:g} s"
+        if timeout is not None
+        else f"runtimeRequestTimeout is not set: {_DEFAULT_TIMEOUT / 60:g} min"
+    )
+    return warned(
+        told,
+        f"Set runtimeRequestTimeout: 20m in {_file(kubelet)} and run "
+        "`sudo systemctl restart kubelet`.",
+    )
+
+
+@check(
+    "kubelet.image-gate",
+    "The kubelet tells the runtime class when it pulls",
+    requires=("kubelet.present",),
+)
+def image_gate(case: HostCase) -> Outcome:
+    """Confidential VMs pull images inside; the runtime must know the class to do so."""
+    if not case.confidential:
+        return skipped("only with --confidential")
+    kubelet = _kubelet(case)
+    if kubelet.gates.get("RuntimeClassInImageCriApi"):
+        return passed("RuntimeClassInImageCriApi on")
+    return warned(
+        "featureGates.RuntimeClassInImageCriApi is not on",
+        f"Set featureGates.RuntimeClassInImageCriApi: true in {_file(kubelet)} and run "
+        "`sudo systemctl restart kubelet`.",
+    )
+
+
+CHECKS = (present, pod_resources, request_timeout, image_gate)

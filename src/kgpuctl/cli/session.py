@@ -1,0 +1,76 @@
+"""What the commands share: options, where the output goes, and the boundaries they open."""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kgpuctl.report import Report
+
+
+class Output(StrEnum):
+    """How a report is written."""
+
+    HUMAN = "human"
+    JSON = "json"
+    JUNIT = "junit"
+    MARKDOWN = "markdown"
+
+
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="How to write the report.", show_default=True)
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Tell of every check, passed and skipped ones too.")
+]
+NoColorOption = Annotated[
+    bool, typer.Option("--no-color", help="No colour; so does NO_COLOR in the environment.")
+]
+OnlyProblemsOption = Annotated[
+    bool, typer.Option("--only-problems", help="List only what failed, warned or is unknown.")
+]
+
+
+def write(text: str) -> None:
+    """Write to stdout; a reader that went away early is no error of ours."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain once more when it closes stdout at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def emit(report: Report, output: Output, *, verbose: bool = False, no_color: bool = False) -> None:
+    """Write a report to stdout in the form that was asked for."""
+    match output:
+        case Output.HUMAN:
+            write(_as_text(report, verbose=verbose, no_color=no_color))
+        case Output.JSON:
+            from kgpuctl.render import json
+
+            write(json.dumps(report))
+        case Output.JUNIT:
+            from kgpuctl.render import junit
+
+            write(junit.dumps(report))
+        case Output.MARKDOWN:
+            from kgpuctl.render import markdown
+
+            write(markdown.dumps(report))
+
+
+def _as_text(report: Report, *, verbose: bool, no_color: bool) -> str:
+    from rich.console import Console
+
+    from kgpuctl.render.human import Printer
+
+    console = Console(file=sys.stdout, no_color=no_color or None, highlight=False, emoji=False)
+    with console.capture() as capture:
+        Printer(console, verbose).show(report)
+    return capture.get()

@@ -1,0 +1,35 @@
+"""Everything that can stop kgpuctl, and the exit code each one owns.
+
+Exit code 1 is left to Python: a traceback is a bug, never a finding.
+"""
+
+from typing import ClassVar
+
+
+class KgpuctlError(Exception):
+    """A failure that the user can act on: one sentence of what happened, one of what to do."""
+
+    exit_code: ClassVar[int]
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class UsageError(KgpuctlError):
+    """The command line or kgpuctl.toml asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class UnreachableError(KgpuctlError):
+    """A host, a recording, a cluster or a registry could not be read."""
+
+    exit_code = 4
+
+
+class StepError(KgpuctlError):
+    """A change was refused, failed or ran out of time, or a local file could not be written."""
+
+    exit_code = 5

@@ -1,0 +1,278 @@
+"""Find a host's container runtime and read its configuration with everything that it imports.
+
+Locations: the manuals of containerd, k3s, RKE2, k0s and MicroK8s; schema versions 2, 3 and 4 as
+in containerd's docs/cri/config.md.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from posixpath import dirname, join, normpath
+from typing import Final
+
+from kgpuctl.host.facts import (
+    ContainerdConfig,
+    Fact,
+    Import,
+    KataArtifact,
+    KataHandler,
+    Reason,
+    Runtime,
+    Unread,
+)
+from kgpuctl.host.tree import Tree
+
+MAX_IMPORTS: Final = 64
+_ARTIFACT_KEYS: Final = ("path", "kernel", "image", "initrd")
+
+
+@dataclass(frozen=True, slots=True)
+class Flavour:
+    """A way of shipping a container runtime; any of `traces` shows that a host has it."""
+
+    name: str
+    traces: tuple[str, ...]
+    config: str
+    unit: str
+    programs: tuple[str, ...]
+    state_dir: str
+    supported: bool = True
+
+
+# In the order of asking: a distribution that brings its own containerd goes before a plain one.
+FLAVOURS: Final = (
+    Flavour(
+        "k3s",
+        ("/var/lib/rancher/k3s/agent", "/etc/rancher/k3s"),
+        "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+        "k3s",
+        ("/var/lib/rancher/k3s/data/current/bin/containerd",),
+        "/var/lib/rancher",
+    ),
+    Flavour(
+        "RKE2",
+        ("/var/lib/rancher/rke2/agent", "/etc/rancher/rke2"),
+        "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
+        "rke2-agent",
+        ("/var/lib/rancher/rke2/bin/containerd",),
+        "/var/lib/rancher",
+    ),
+    Flavour(
+        "k0s",
+        ("/var/lib/k0s", "/etc/k0s"),
+        "/etc/k0s/containerd.toml",
+        "k0sworker",
+        ("/var/lib/k0s/bin/containerd",),
+        "/var/lib/k0s",
+    ),
+    Flavour(
+        "microk8s",
+        ("/var/snap/microk8s/current",),
+        "/var/snap/microk8s/current/args/containerd.toml",
+        "snap.microk8s.daemon-containerd",
+        ("/snap/microk8s/current/bin/containerd",),
+        "/var/snap/microk8s/common",
+    ),
+    Flavour(
+        "containerd",
+        (
+            "/etc/containerd/config.toml",
+            "/usr/bin/containerd",
+            "/usr/local/bin/containerd",
+            "/opt/confidential-containers/bin/containerd",
+        ),
+        "/etc/containerd/config.toml",
+        "containerd",
+        (
+            "/opt/confidential-containers/bin/containerd",
+            "/usr/local/bin/containerd",
+            "/usr/bin/containerd",
+        ),
+        "/var/lib/containerd",
+    ),
+    Flavour("cri-o", ("/etc/crio", "/usr/bin/crio"), "", "crio", (), "/var/lib", supported=False),
+    Flavour("docker", ("/usr/bin/dockerd",), "", "docker", (), "/var/lib", supported=False),
+)
+
+
+def read_runtime(tree: Tree) -> Fact[Runtime | None]:
+    """Return the container runtime, None where there is none, or why that is not known."""
+    unread: Unread | None = None
+    for flavour in FLAVOURS:
+        for trace in flavour.traces:
+            node = tree.node(trace)
+            if isinstance(node, Unread):
+                unread = unread or node
+            elif node is not None:
+                return Runtime(
+                    flavour=flavour.name,
+                    supported=flavour.supported,
+                    unit=flavour.unit,
+                    version=_read_version(tree, flavour),
+                    config=_read_config(tree, flavour.config)
+                    if flavour.config
+                    else ContainerdConfig("", exists=False),
+                    state_dir=flavour.state_dir,
+                )
+    return unread
+
+
+def _read_version(tree: Tree, flavour: Flavour) -> Fact[str | None]:
+    """Return the version of the first of the flavour's programs that is there."""
+    for program in flavour.programs:
+        answer = tree.ask(f"version {program}")
+        if isinstance(answer, Unread):
+            return answer
+        if answer is not None:
+            return parse_version(answer)
+    return None
+
+
+def parse_version(text: str) -> str | None:
+    """Return the version in what `containerd --version` or `kubelet --version` prints."""
+    match = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", text)
+    return match[1] if match else None
+
+
+def _read_config(tree: Tree, path: str) -> Fact[ContainerdConfig]:
+    """Read the configuration and, depth first, everything that it imports."""
+    reader = _ConfigReader(tree)
+    main = reader.load(path)
+    if isinstance(main, Unread):
+        return main
+    if main is None:
+        return ContainerdConfig(path, exists=False)
+    if isinstance(main, str):
+        return ContainerdConfig(path, exists=True, problem=main)
+    follow = reader.follow(path, main)
+    if isinstance(follow, Unread):
+        return follow
+    version = main.get("version")
+    return ContainerdConfig(
+        path,
+        exists=True,
+        version=version if isinstance(version, int) else None,
+        disabled_plugins=tuple(
+            plugin for table in reader.tables for plugin in _strings(table.get("disabled_plugins"))
+        ),
+        imports=tuple(reader.imports),
+        handlers=tuple(_read_handlers(tree, reader.tables)),
+    )
+
+
+class _ConfigReader:
+    """Walks a configuration's imports; keeps the parsed tables and what each import was."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.tables: list[Mapping[str, object]] = []
+        self.imports: list[Import] = []
+        self._done: set[str] = set()
+
+    def load(self, path: str) -> Fact[Mapping[str, object] | str | None]:
+        """Return the table in a file, a sentence on why it is none, or None for no file."""
+        content = self.tree.read(path)
+        if not isinstance(content, bytes):
+            return content
+        try:
+            table = tomllib.loads(content.decode())
+        except UnicodeDecodeError:
+            return "it is not UTF-8 text"
+        except tomllib.TOMLDecodeError as error:
+            return f"it is not TOML: {error}"
+        except RecursionError:
+            return "it is not TOML: nested too deep"
+        self.tables.append(table)
+        return table
+
+    def follow(self, path: str, table: Mapping[str, object]) -> Unread | None:
+        """Load what `table` imports, and what that imports."""
+        self._done.add(path)
+        for pattern in _strings(table.get("imports")):
+            wanted = normpath(join(dirname(path), pattern))
+            for target in _expand(self.tree, wanted):
+                if isinstance(target, Unread):
+                    return target
+                if target in self._done or len(self._done) >= MAX_IMPORTS:
+                    continue
+                self._done.add(target)
+                unread = self._follow_one(path, target)
+                if unread is not None:
+                    return unread
+        return None
+
+    def _follow_one(self, path: str, target: str) -> Unread | None:
+        table = self.load(target)
+        if isinstance(table, Unread):
+            return table
+        if table is None:
+            self.imports.append(Import(target, path, "missing"))
+        elif isinstance(table, str):
+            self.imports.append(Import(target, path, table))
+        else:
+            self.imports.append(Import(target, path))
+            return self.follow(target, table)
+        return None
+
+
+def _expand(tree: Tree, pattern: str) -> Iterator[str | Unread]:
+    """Yield the files that a pattern names; containerd lets a glob match nothing."""
+    if not any(sign in pattern for sign in "*?["):
+        yield pattern
+        return
+    folder, _, last = pattern.rpartition("/")
+    names = tree.names(folder)
+    if isinstance(names, Unread):
+        yield names
+        return
+    yield from (f"{folder}/{name}" for name in names or () if fnmatchcase(name, last))
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _tables(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _read_handlers(tree: Tree, tables: list[Mapping[str, object]]) -> Iterator[KataHandler]:
+    """Yield the Kata runtimes of all tables; a later file's ConfigPath wins."""
+    found: dict[str, str] = {}
+    for table in tables:
+        for plugin in _tables(table.get("plugins")).values():
+            containerd = _tables(_tables(plugin).get("containerd"))
+            for name, runtime in _tables(containerd.get("runtimes")).items():
+                if not name.startswith("kata"):
+                    continue
+                path = _tables(_tables(runtime).get("options")).get("ConfigPath")
+                if isinstance(path, str) or name not in found:
+                    found[name] = path if isinstance(path, str) else ""
+    for name, path in sorted(found.items()):
+        yield _read_handler(tree, name, path)
+
+
+def _read_handler(tree: Tree, name: str, path: str) -> KataHandler:
+    if not path:
+        return KataHandler(name, "", config=False)
+    content = tree.read(path)
+    if isinstance(content, Unread):
+        return KataHandler(name, path, config=content)
+    if content is None:
+        return KataHandler(name, path, config=False)
+    try:
+        table = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        problem = Unread(path, Reason.UNUSABLE, f"it is not TOML: {error}")
+        return KataHandler(name, path, config=problem)
+    artifacts = []
+    for hypervisor in _tables(table.get("hypervisor")).values():
+        for key in _ARTIFACT_KEYS:
+            file = _tables(hypervisor).get(key)
+            if isinstance(file, str) and file:
+                node = tree.node(file)
+                exists = node if isinstance(node, Unread) else node is not None
+                artifacts.append(KataArtifact(key, file, exists))
+    return KataHandler(name, path, config=True, artifacts=tuple(artifacts))

@@ -1,0 +1,339 @@
+"""What is known about a host at one moment: values only, no file is opened here.
+
+A fact is either a value or `Unread` with the reason. `None` and empty tuples mean "looked, and
+there is none"; that is never the same as not having been able to look.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias, TypeVar
+
+from kgpuctl.host.distribution import Distribution
+
+T = TypeVar("T")
+
+
+class Reason(StrEnum):
+    """Why a fact could not be had."""
+
+    NOT_PERMITTED = "permission denied"
+    NOT_RECORDED = "not recorded"
+    UNUSABLE = "not usable"
+    NOT_OFFERED = "not offered"  # this kind of source never has it: the check is skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A fact that could not be had; `detail` says what was wrong with an unusable one."""
+
+    path: str
+    reason: Reason
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail or self.reason}"
+
+
+Fact: TypeAlias = T | Unread
+
+
+class Vendor(StrEnum):
+    """Who made the CPU, as far as virtualization differs."""
+
+    INTEL = "Intel"
+    AMD = "AMD"
+    ARM = "ARM"
+    OTHER = "other"
+
+
+class SourceKind(StrEnum):
+    """Where facts come from."""
+
+    LIVE = "live"
+    TREE = "tree"
+    RECORDING = "recording"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where these facts were read, when (ISO 8601, UTC), and whether by root."""
+
+    kind: SourceKind
+    path: str
+    time: str
+    as_root: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """/proc/cpuinfo: the first processor, and how many there are."""
+
+    vendor: Vendor
+    model: str
+    flags: frozenset[str]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """/sys/class/dmi/id; each empty where the firmware or the recording does not tell."""
+
+    vendor: str = ""
+    product: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One entry of a directory: its kind (file, dir, link, char, block, socket, fifo) and mode."""
+
+    kind: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvmProbe:
+    """What /dev/kvm answered; `error` is an errno name of the step that failed (EBUSY, …)."""
+
+    api_version: int | None
+    vm_created: bool
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that holds a device file open.
+
+    `kata` is true for a VM of a Kata sandbox whose shim still lives: it is in use, not lost.
+    """
+
+    pid: int
+    command: str
+    path: str
+    kata: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One memory region of a PCI device: index 0-5, size and start in bytes."""
+
+    index: int
+    start: int
+    size: int
+    prefetchable: bool
+    assigned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PciDevice:
+    """One PCI function. `pci_class` is the class code's upper 16 bits (0x0302 = 3D controller)."""
+
+    address: str
+    vendor: int
+    device: int
+    pci_class: int
+    driver: Fact[str | None]
+    iommu_group: Fact[int | None]
+    is_vf: Fact[bool] = False
+
+    @property
+    def slot(self) -> str:
+        """Return the address without its function: what sits in one slot."""
+        return self.address.rpartition(".")[0]
+
+    @property
+    def id(self) -> str:
+        """Return vendor:device as lspci writes it."""
+        return f"{self.vendor:04x}:{self.device:04x}"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDetails:
+    """What only matters of a device that is to be handed to a VM.
+
+    `bars` in order of their index; `consumers` are the PCI addresses of device links
+    (`consumer:pci:…`): the functions that the GPU's power depends on, of which vfio-manager
+    binds one; `vfs` is the number of SR-IOV virtual functions that are enabled (None: no SR-IOV).
+    """
+
+    bars: Fact[tuple[Bar, ...]]
+    vfs: Fact[int | None]
+    power_state: Fact[str | None]
+    boot_vga: Fact[bool]
+    numa_node: Fact[int | None]
+    consumers: Fact[tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class IommuGroup:
+    """/sys/kernel/iommu_groups/N; `others` are members that are not PCI devices."""
+
+    number: int
+    reserved: Fact[tuple[str, ...]]  # the types of its reserved regions: direct, msi, …
+    members: tuple[str, ...]  # PCI addresses
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupts:
+    """The chips of /proc/interrupts that carry PCI messages or IO-APIC lines."""
+
+    remapped: int
+    plain: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleIndex:
+    """What /lib/modules/RELEASE offers: names with `_`, as the kernel spells them."""
+
+    loadable: frozenset[str]
+    builtin: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ModprobeConfig:
+    """What modprobe.d says: blacklisted names, and `install` lines that replace loading."""
+
+    blacklisted: frozenset[str]
+    replaced: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class IoRange:
+    """A line of /proc/iomem: first and last byte, and its name."""
+
+    start: int
+    end: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An import of containerd's configuration that names one file."""
+
+    path: str
+    imported_by: str
+    problem: str = ""  # "missing", or why it does not parse
+
+
+@dataclass(frozen=True, slots=True)
+class KataArtifact:
+    """A file that a Kata configuration names (`key`: path, kernel, image, initrd)."""
+
+    key: str
+    path: str
+    exists: Fact[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class KataHandler:
+    """A runtime of containerd's configuration that runs Kata, and what its ConfigPath names."""
+
+    name: str
+    config_path: str
+    config: Fact[bool]  # True: there and parses; False: missing
+    artifacts: tuple[KataArtifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerdConfig:
+    """containerd's configuration with all its imports.
+
+    `problem` says why the file itself cannot be used; then the rest is empty.
+    """
+
+    path: str
+    exists: bool
+    problem: str = ""
+    version: int | None = None
+    disabled_plugins: tuple[str, ...] = ()
+    imports: tuple[Import, ...] = ()
+    handlers: tuple[KataHandler, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The container runtime of a host: its flavour and where that keeps its configuration."""
+
+    flavour: str  # containerd, k3s, RKE2, k0s, microk8s; or cri-o, docker
+    supported: bool
+    unit: str
+    version: Fact[str | None]
+    config: Fact[ContainerdConfig]
+    state_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class CdiDevice:
+    """A device of a CDI spec and the device files it adds, with whether each exists."""
+
+    name: str
+    nodes: tuple[tuple[str, Fact[bool]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CdiSpec:
+    """A CDI spec file; `problem` says why it does not parse."""
+
+    path: str
+    kind: str = ""
+    devices: tuple[CdiDevice, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kubelet:
+    """The kubelet's settings as far as they bear on GPU VMs, merged from `files`."""
+
+    files: tuple[str, ...]
+    gates: Mapping[str, bool]
+    request_timeout: float | None  # seconds; None: the kubelet's default (2 minutes)
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """/proc/meminfo in bytes."""
+
+    total: int
+    available: int
+    hugepages: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """A host at one moment. Paths are the host's own, whatever root they were read below."""
+
+    source: Source
+    hostname: Fact[str]
+    distribution: Fact[Distribution]
+    kernel: Fact[str]
+    cpu: Fact[Cpu]
+    firmware: Firmware
+    cmdline: Fact[tuple[str, ...]]
+    # kernel modules
+    modules: Fact[frozenset[str]]
+    module_index: Fact[ModuleIndex]
+    modprobe: Fact[ModprobeConfig]
+    parameters: Mapping[str, Fact[str | None]]  # "module/parameter"
+    # virtualization
+    nodes: Mapping[str, Fact[Node | None]]  # device files and other paths looked for
+    kvm: Fact[KvmProbe]
+    holders: Fact[tuple[Holder, ...]]
+    # IOMMU
+    acpi_tables: Fact[frozenset[str]]
+    smmu: Fact[bool]  # whether the IORT table has an SMMU node
+    iommus: Fact[tuple[str, ...]]
+    groups: Fact[tuple[IommuGroup, ...]]
+    interrupts: Fact[Interrupts]
+    io_ranges: Fact[tuple[IoRange, ...]]
+    # PCI
+    devices: Fact[tuple[PciDevice, ...]]
+    details: Mapping[str, GpuDetails] = field(default_factory=dict)
+    # Kubernetes
+    runtime: Fact[Runtime | None] = None
+    cdi: Fact[tuple[CdiSpec, ...]] = ()
+    kubelet: Fact[Kubelet | None] = None
+    kubelet_version: Fact[str | None] = None
+    # room
+    memory: Fact[Memory] = field(default=Unread("/proc/meminfo", Reason.NOT_RECORDED))
+    space: Mapping[str, Fact[int]] = field(default_factory=dict)  # free bytes below a path

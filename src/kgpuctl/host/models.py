@@ -1,0 +1,21 @@
+"""Names of NVIDIA devices, for people to read; no check depends on one."""
+
+from functools import cache
+from importlib.resources import files
+
+from kgpuctl.host.facts import PciDevice
+from kgpuctl.names import NVIDIA
+
+
+@cache
+def _names() -> dict[str, str]:
+    lines = files("kgpuctl.host").joinpath("nvidia.ids").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(" ", 1) for line in lines if not line.startswith("#"))
+
+
+def model_name(device: PciDevice) -> str:
+    """Return a device's name ("NVIDIA A10"), or its vendor and device id where none is known."""
+    if device.vendor != NVIDIA:
+        return f"PCI device {device.id}"
+    name = _names().get(f"{device.device:04x}")
+    return f"NVIDIA {name}" if name else f"NVIDIA device {device.id}"

@@ -1,0 +1,63 @@
+"""The field's own words, each written once: vendors, PCI classes, drivers, paths, stacks."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Stack(StrEnum):
+    """The two ways of getting Kata and the GPU Operator onto a cluster."""
+
+    KATA_DEPLOY = "kata-deploy"
+    COCO_OPERATOR = "coco-operator"
+
+
+class Tee(StrEnum):
+    """A trusted execution environment for confidential VMs."""
+
+    SNP = "snp"
+    TDX = "tdx"
+
+
+NVIDIA: Final = 0x10DE
+
+# PCI class codes without the programming interface (the upper 16 of 24 bits).
+CLASS_VGA: Final = 0x0300
+CLASS_3D: Final = 0x0302
+CLASS_AUDIO: Final = 0x0403
+CLASS_NVSWITCH: Final = 0x0680
+CLASS_PCI_BRIDGE: Final = 0x0604
+GPU_CLASSES: Final = frozenset({CLASS_VGA, CLASS_3D})
+
+VFIO_PCI: Final = "vfio-pci"
+PCI_STUB: Final = "pci-stub"
+# Drivers that hand a device to a VM. The variant is skipped by sandbox device plugins up to 0.0.5.
+VFIO_VARIANTS: Final = frozenset({"nvgrace_gpu_vfio_pci", "nvgrace-gpu-vfio-pci"})
+VFIO_DRIVERS: Final = frozenset({VFIO_PCI}) | VFIO_VARIANTS
+
+# Modules of NVIDIA's own host driver. Others merely begin with the same letters
+# (nvidia_wmi_ec_backlight, nvidiafb) and do no harm here.
+NVIDIA_MODULES: Final = frozenset(
+    {
+        "nvidia",
+        "nvidia_drm",
+        "nvidia_fs",
+        "nvidia_modeset",
+        "nvidia_peermem",
+        "nvidia_uvm",
+        "nvidia_vgpu_vfio",
+    }
+)
+
+ARTIFACTS_DIR: Final = "/opt/nvidia-gpu-operator/artifacts/runtimeclasses"
+COCO_DIR: Final = "/opt/confidential-containers"
+COCO_DROP_IN: Final = "/etc/systemd/system/containerd.service.d/containerd-for-cc-override.conf"
+KATA_DIR: Final = "/opt/kata"
+GPU_HANDLER_MARK: Final = "nvidia-gpu"
+
+POD_RESOURCES: Final = (
+    "/var/lib/kubelet/pod-resources/kubelet.sock",
+    "/var/lib/k0s/kubelet/pod-resources/kubelet.sock",
+    "/var/snap/microk8s/common/var/lib/kubelet/pod-resources/kubelet.sock",
+)
+
+CHECKS_PAGE: Final = "docs/reference/checks.md"

@@ -1,0 +1,1 @@
+"""Reports as text, JSON, JUnit, Markdown and shell. Nothing is decided here."""

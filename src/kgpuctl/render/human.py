@@ -1,0 +1,170 @@
+"""Reports for people: what was judged, the problems, what to do in order, one verdict."""
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from kgpuctl.errors import KgpuctlError
+from kgpuctl.render.findings import Finding, count_line, group, remedies
+from kgpuctl.report import PROBLEMS, Report, Status
+
+# Beyond this many findings of one check only their number is told, unless all is asked for.
+FINDINGS_SHOWN: Final = 3
+_STYLES: Final = {
+    Status.PASSED: "green",
+    Status.SKIPPED: "dim",
+    Status.WARNED: "yellow",
+    Status.UNKNOWN: "magenta",
+    Status.FAILED: "bold red",
+}
+_MARKS: Final = {
+    Status.PASSED: "✓",
+    Status.SKIPPED: "-",
+    Status.WARNED: "!",
+    Status.UNKNOWN: "?",
+    Status.FAILED: "✗",
+}
+_ASCII_MARKS: Final = _MARKS | {Status.PASSED: "+", Status.FAILED: "x"}
+_ORDER: Final = tuple(Status)
+_URGENCY: Final = {Status.FAILED: 0, Status.WARNED: 1, Status.UNKNOWN: 2}
+_UNBROKEN: Final = "\u00a0"  # stands for the spaces of a `command` while lines are broken
+
+
+@dataclass(frozen=True, slots=True)
+class Printer:
+    """A console, and how much to say on it."""
+
+    console: Console
+    verbose: bool = False
+
+    def show(self, report: Report) -> None:
+        """Print a whole report; the verdict comes last, where the eye is."""
+        for line in report.subject.lines:
+            self._print(line)
+        self._print("")
+        findings = group(report.shown)
+        for area, members in groupby(findings, key=lambda finding: finding.id.partition(".")[0]):
+            self._show_area(area, tuple(members))
+        self._show_remedies(findings)
+        status = {0: Status.PASSED, 4: Status.UNKNOWN}.get(report.exit_code, Status.FAILED)
+        self._print("")
+        self._print(report.verdict, mark=status, style=_STYLES[status])
+        hint = "; `kgpuctl checks ID` explains a check" if _problems(findings) else ""
+        self._print(f"{count_line(report)}{hint}", indent=2)
+
+    def _show_area(self, area: str, findings: tuple[Finding, ...]) -> None:
+        worst = max((_weight(finding) for finding in findings), key=_ORDER.index)
+        self._print(f"{area:<10} {_tell_counts(findings)}", mark=worst)
+        for _, members in groupby(findings, key=lambda finding: finding.id):
+            listed = [item for item in members if self.verbose or _is_listed(item)]
+            cut = listed if self.verbose else listed[:FINDINGS_SHOWN]
+            for finding in cut:
+                self._show_finding(finding)
+            rest = sum(len(finding.subjects) or 1 for finding in listed[len(cut) :])
+            if rest:
+                self._print(f"and {rest} more like it (-v lists all)", indent=4)
+
+    def _show_finding(self, finding: Finding) -> None:
+        if not _is_listed(finding):
+            told = f"{finding.id}  {finding.title}"
+            self._print(told, mark=finding.status, indent=2)
+            if finding.message:
+                self._print(_with_subject(finding), indent=4, style="dim")
+            return
+        mark = _weight(finding)
+        self._print(f"{finding.title}  [{finding.id}]", mark=mark, indent=2, style=_STYLES[mark])
+        if finding.message or finding.subjects:
+            self._print(_with_subject(finding), indent=4)
+
+    def _show_remedies(self, findings: Iterable[Finding]) -> None:
+        todo = remedies(_problems(findings) if self.verbose else _first_of_each(findings))
+        if not todo:
+            return
+        self._print("")
+        self._print("What to do, in this order:", style="bold")
+        for number, (text, ids) in enumerate(todo, 1):
+            self._print(f"{number:>2}. {text} [{', '.join(ids)}]", hanging=4)
+
+    def _print(
+        self,
+        text: str,
+        *,
+        mark: Status | None = None,
+        indent: int = 0,
+        style: str = "",
+        hanging: int = 0,
+    ) -> None:
+        lead = " " * indent
+        lines = _wrap(text, self.console.width - indent - (2 if mark else 0), hanging)
+        for number, line in enumerate(lines):
+            out = Text(lead)
+            if mark:
+                out.append(f"{self._mark(mark)} " if not number else "  ", style=_STYLES[mark])
+            out.append(line, style=style)
+            self.console.print(out, soft_wrap=True)
+
+    def _mark(self, status: Status) -> str:
+        return (_MARKS if self.console.encoding.startswith("utf") else _ASCII_MARKS)[status]
+
+
+def show_error(console: Console, error: KgpuctlError) -> None:
+    """Print what stopped a run: a sentence of what happened and one of what to do."""
+    console.print(Text("error: ", style="bold red").append(error.message, style=""), soft_wrap=True)
+    console.print(Text(f"  try: {error.remedy}"), soft_wrap=True)
+
+
+def _problems(findings: Iterable[Finding]) -> list[Finding]:
+    """Return what asks for something to be done: failures first, what could not be seen last."""
+    found = [item for item in findings if item.status in PROBLEMS and not item.waived]
+    return sorted(found, key=lambda item: _URGENCY[item.status])
+
+
+def _first_of_each(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield the problems that are listed: the first few of each check."""
+    for _, members in groupby(_problems(findings), key=lambda finding: finding.id):
+        yield from list(members)[:FINDINGS_SHOWN]
+
+
+def _is_listed(finding: Finding) -> bool:
+    return finding.waived or finding.status in PROBLEMS
+
+
+def _weight(finding: Finding) -> Status:
+    return Status.SKIPPED if finding.waived else finding.status
+
+
+def _with_subject(finding: Finding) -> str:
+    return ": ".join(part for part in (finding.where, finding.message) if part)
+
+
+def _tell_counts(findings: Iterable[Finding]) -> str:
+    """Count checks by their worst status, the worst first."""
+    worst: dict[str, str] = {}
+    for finding in sorted(findings, key=lambda item: _ORDER.index(_weight(item))):
+        worst[finding.id] = "waived" if finding.waived else finding.status.value
+    told = list(worst.values())
+    words = ("failed", "unknown", "warned", "waived", "passed", "skipped")
+    return ", ".join(f"{told.count(word)} {word}" for word in words if word in told)
+
+
+def _wrap(text: str, width: int, hanging: int) -> list[str]:
+    """Break a text into lines, but not a `command` that has room on one line of its own."""
+    parts = text.split("`")
+    for index in range(1, len(parts), 2):
+        parts[index] = parts[index].replace(" ", _UNBROKEN)
+    return [
+        line.replace(_UNBROKEN, " ")
+        for line in textwrap.wrap(
+            "`".join(parts),
+            max(width, 20),
+            subsequent_indent=" " * hanging,
+            break_long_words=False,
+            break_on_hyphens=False,
+            drop_whitespace=True,
+        )
+    ] or [""]
