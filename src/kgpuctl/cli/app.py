@@ -1,6 +1,7 @@
 """The command line: the commands, and the one place where errors become words and exit codes."""
 
 import sys
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="kgpuctl",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -31,8 +32,9 @@ def _version(value: bool) -> None:  # noqa: FBT001  # typer calls it
 
 @app.callback()
 def root(
+    context: typer.Context,
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  # its callback answers
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
@@ -41,10 +43,12 @@ def root(
     Exit codes: 0 nothing failed, 2 usage or configuration, 3 a check failed, 4 something could
     not be read or stayed unknown, 5 a step failed, 130 interrupted.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
-app.command()(preflight)
-app.command()(checks)
+app.command(short_help="Check whether this host can give its GPUs to Kata VMs.")(preflight)
+app.command(short_help="List all checks, or explain one.")(checks)
 
 
 def run() -> None:
@@ -90,7 +94,7 @@ def _tell(error: KgpuctlError) -> int:
 
 def _wanted_output(words: list[str]) -> Output:
     """Find -o in the arguments, also where they could not be parsed."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         value = following if word in {"-o", "--output"} else ""
         for prefix in ("--output=", "-o"):
             if word.startswith(prefix) and word != "-o":

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from kgpuctl.cli.session import Output, write
+from kgpuctl.cli.session import ListOutput, write
 
 
 def checks(
@@ -12,7 +12,9 @@ def checks(
         str | None, typer.Argument(metavar="[ID]", help="The check to explain.")
     ] = None,
     *,
-    output: Annotated[Output, typer.Option("--output", "-o", help="human or json.")] = Output.HUMAN,
+    output: Annotated[
+        ListOutput, typer.Option("--output", "-o", help="How to write it.")
+    ] = ListOutput.HUMAN,
 ) -> None:
     """List all checks, or explain one: what is read, why it matters, how to put it right.
 
@@ -24,8 +26,6 @@ def checks(
     from kgpuctl.explained import load_explained
     from kgpuctl.render import reference
 
-    if output not in {Output.HUMAN, Output.JSON}:
-        raise UsageError(f"checks has no -o {output}.", remedy="Use -o human or -o json.")
     ids = [check.id for check in HOST_CHECKS]
     if id is not None and id not in ids:
         raise UsageError(
@@ -33,7 +33,7 @@ def checks(
         )
     wanted = [check for check in HOST_CHECKS if id in {None, check.id}]
     entries = reference.entries(((check.id, check.title) for check in wanted), load_explained())
-    if output is Output.JSON:
+    if output is ListOutput.JSON:
         write(reference.as_json(entries))
     else:
         write(reference.as_list(entries) if id is None else reference.as_text(entries[0]))

@@ -1,4 +1,4 @@
-"""`kgpuctl preflight`: is this host fit to give its GPUs to Kata VMs?"""
+"""`kgpuctl preflight`: whether this host can give its GPUs to Kata VMs."""
 
 import datetime as dt
 import os

@@ -22,6 +22,13 @@ class Output(StrEnum):
     MARKDOWN = "markdown"
 
 
+class ListOutput(StrEnum):
+    """How a list is written that is no report."""
+
+    HUMAN = "human"
+    JSON = "json"
+
+
 OutputOption = Annotated[
     Output, typer.Option("--output", "-o", help="How to write the report.", show_default=True)
 ]

@@ -49,35 +49,48 @@ _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 def read_kubelet(tree: Tree) -> Fact[Kubelet | None]:
     """Return the merged settings, None where this host has no kubelet, or why not known."""
     traces = [tree.node(trace) for trace in _TRACES]
-    if not any(node is not None and not isinstance(node, Unread) for node in traces):
-        return next((node for node in traces if isinstance(node, Unread)), None)
+    unread = [trace for trace in traces if isinstance(trace, Unread)]
+    if not any(trace is not None for trace in traces if trace not in unread):
+        return unread[0] if unread else None
+    paths = _config_files(tree)
+    if isinstance(paths, Unread):
+        return paths
     merged = _Merged()
-    paths = [*_CONFIGS]
+    for path in paths:
+        problem = _take_in(tree, path, merged)
+        if problem is not None:
+            return problem
+    return Kubelet(tuple(merged.files), merged.gates, merged.timeout)
+
+
+def _config_files(tree: Tree) -> Fact[tuple[str, ...]]:
+    """Return the files that may hold settings, in the order in which they override each other."""
+    drop_ins: list[str] = []
     for folder in _DROP_IN_DIRS:
         names = tree.names(folder)
-        if isinstance(names, Unread) and names.reason is not Reason.NOT_RECORDED:
-            return names
         if isinstance(names, tuple):
-            paths += [f"{folder}/{name}" for name in names if name.endswith(".conf")]
-    for path in (*paths, *_RANCHER_FILES, *_FLAG_FILES):
-        text = read_text(tree, path)
-        if isinstance(text, Unread):
-            if text.reason is Reason.NOT_RECORDED:
-                continue
-            return text
-        if text is None:
-            continue
-        try:
-            if path in _FLAG_FILES:
-                merged.add_flags(text)
-            else:
-                merged.add_yaml(text, arguments_only=path in _RANCHER_FILES)
-        except ValueError as error:
-            return Unread(path, Reason.UNUSABLE, str(error))
-        merged.files.append(path)
-    if not merged.files and isinstance(traces[0], Unread):
-        return traces[0]
-    return Kubelet(tuple(merged.files), merged.gates, merged.timeout)
+            drop_ins += [f"{folder}/{name}" for name in names if name.endswith(".conf")]
+        elif names is not None and names.reason is not Reason.NOT_RECORDED:
+            return names
+    return (*_CONFIGS, *drop_ins, *_RANCHER_FILES, *_FLAG_FILES)
+
+
+def _take_in(tree: Tree, path: str, merged: "_Merged") -> Unread | None:
+    """Add a file's settings; return why one that is there cannot be used."""
+    text = read_text(tree, path)
+    if isinstance(text, Unread):
+        return None if text.reason is Reason.NOT_RECORDED else text
+    if text is None:
+        return None
+    try:
+        if path in _FLAG_FILES:
+            merged.add_flags(text)
+        else:
+            merged.add_yaml(text, arguments_only=path in _RANCHER_FILES)
+    except ValueError as error:
+        return Unread(path, Reason.UNUSABLE, str(error))
+    merged.files.append(path)
+    return None
 
 
 def read_kubelet_version(tree: Tree) -> Fact[str | None]:
