@@ -166,7 +166,7 @@ class GpuDetails:
 
 @dataclass(frozen=True, slots=True)
 class IommuGroup:
-    """/sys/kernel/iommu_groups/N; `others` are members that are not PCI devices."""
+    """/sys/kernel/iommu_groups/N and the PCI devices in it."""
 
     number: int
     reserved: Fact[tuple[str, ...]]  # the types of its reserved regions: direct, msi, …

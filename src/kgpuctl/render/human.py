@@ -1,6 +1,5 @@
 """Reports for people: what was judged, the problems, what to do in order, one verdict."""
 
-import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from kgpuctl.errors import KgpuctlError
 from kgpuctl.render.findings import Finding, count_line, group, remedies
+from kgpuctl.render.lines import wrap
 from kgpuctl.report import PROBLEMS, Report, Status
 
 # Beyond this many findings of one check only their number is told, unless all is asked for.
@@ -32,7 +32,6 @@ _MARKS: Final = {
 _ASCII_MARKS: Final = _MARKS | {Status.PASSED: "+", Status.FAILED: "x"}
 _ORDER: Final = tuple(Status)
 _URGENCY: Final = {Status.FAILED: 0, Status.WARNED: 1, Status.UNKNOWN: 2}
-_UNBROKEN: Final = "\u00a0"  # stands for the spaces of a `command` while lines are broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class Printer:
         hanging: int = 0,
     ) -> None:
         lead = " " * indent
-        lines = _wrap(text, self.console.width - indent - (2 if mark else 0), hanging)
+        lines = wrap(text, self.console.width - indent - (2 if mark else 0), hanging)
         for number, line in enumerate(lines):
             out = Text(lead)
             if mark:
@@ -150,21 +149,3 @@ def _tell_counts(findings: Iterable[Finding]) -> str:
     told = list(worst.values())
     words = ("failed", "unknown", "warned", "waived", "passed", "skipped")
     return ", ".join(f"{told.count(word)} {word}" for word in words if word in told)
-
-
-def _wrap(text: str, width: int, hanging: int) -> list[str]:
-    """Break a text into lines, but not a `command` that has room on one line of its own."""
-    parts = text.split("`")
-    for index in range(1, len(parts), 2):
-        parts[index] = parts[index].replace(" ", _UNBROKEN)
-    return [
-        line.replace(_UNBROKEN, " ")
-        for line in textwrap.wrap(
-            "`".join(parts),
-            max(width, 20),
-            subsequent_indent=" " * hanging,
-            break_long_words=False,
-            break_on_hyphens=False,
-            drop_whitespace=True,
-        )
-    ] or [""]

@@ -1,13 +1,13 @@
 """The checks as a reference: a list, a text for one, JSON, and the page of the documentation."""
 
 import json
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Final
 
 from kgpuctl.explained import Explained
+from kgpuctl.render.lines import wrap
 
 WIDTH: Final = 80
 _HEAD: Final = """\
@@ -63,14 +63,7 @@ def as_text(entry: Entry) -> str:
 
 def _fill(text: str) -> str:
     return "\n\n".join(
-        textwrap.fill(
-            paragraph,
-            WIDTH,
-            initial_indent="  ",
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        "\n".join(f"  {line}" for line in wrap(paragraph, WIDTH - 2))
         for paragraph in text.split("\n\n")
     )
 

@@ -9,7 +9,6 @@ from kgpuctl.host.facts import (
     ContainerdConfig,
     GpuDetails,
     HostFacts,
-    IommuGroup,
     PciDevice,
     Runtime,
     Unread,
@@ -73,10 +72,6 @@ class HostCase:
     def details(self, device: PciDevice) -> GpuDetails:
         """Return what is known of a device that is to go into a VM."""
         return self.host.details[device.address]
-
-    def group(self, number: int) -> IommuGroup | None:
-        """Return an IOMMU group by its number."""
-        return next((group for group in known(self.host.groups) if group.number == number), None)
 
     def device(self, address: str) -> PciDevice | None:
         """Return a PCI device by its address."""

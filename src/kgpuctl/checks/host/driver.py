@@ -4,7 +4,7 @@ from typing import Final
 
 from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
 from kgpuctl.checks.host.case import HostCase
-from kgpuctl.checks.host.remedies import kernel_arguments, load_modules, module_config
+from kgpuctl.checks.host.remedies import add_arguments, load_modules, module_config
 from kgpuctl.host.distribution import Family
 from kgpuctl.names import NVIDIA_MODULES
 from kgpuctl.report import Remedy, StopUnit
@@ -74,7 +74,7 @@ def nouveau_blocked(case: HostCase) -> Outcome:
     if "nouveau" in index.builtin:
         return warned(
             "nouveau is built into the kernel",
-            kernel_arguments(case, add=("nouveau.modeset=0",)),
+            add_arguments(case, "nouveau.modeset=0"),
         )
     return warned(
         "neither the kernel command line nor modprobe.d blacklists it",

@@ -5,10 +5,11 @@ from typing import Final
 
 from kgpuctl.checks.check import Outcome, check, check_each, failed, known, passed, skipped, warned
 from kgpuctl.checks.host.case import HostCase, gpus
-from kgpuctl.checks.host.remedies import kernel_arguments
-from kgpuctl.host.facts import Bar, PciDevice
+from kgpuctl.checks.host.remedies import add_arguments
+from kgpuctl.host.facts import Bar, IommuGroup, PciDevice, Reason, Unread
 from kgpuctl.host.models import model_name
 from kgpuctl.names import (
+    CLASS_PCI_BRIDGE,
     CLASS_VGA,
     GPU_CLASSES,
     NVIDIA,
@@ -24,7 +25,16 @@ from kgpuctl.report import Remedy
 LARGE_BAR: Final = 64 * 2**20
 _4G: Final = 2**32
 _NEEDS_GPU: Final = ("gpu.present",)
-_FRAMEBUFFERS: Final = ("BOOTFB", "efifb", "simplefb", "simple-framebuffer", "simpledrm", "vesafb")
+# Names in /proc/iomem of what drew the boot screen, and the argument that keeps it away. sysfb
+# registers BOOTFB for simplefb and simpledrm, which no `video=` argument switches off.
+_FRAMEBUFFERS: Final = {
+    "BOOTFB": "initcall_blacklist=sysfb_init",
+    "simple-framebuffer": "initcall_blacklist=sysfb_init",
+    "simplefb": "initcall_blacklist=sysfb_init",
+    "simpledrm": "initcall_blacklist=sysfb_init",
+    "efifb": "video=efifb:off",
+    "vesafb": "video=vesafb:off",
+}
 _GPU_DRIVERS: Final = frozenset({"nouveau", "nvidiafb", "nova_core", "nova-core", "NovaCore"})
 
 
@@ -95,8 +105,8 @@ _NEEDS_GROUP: Final = (
 )
 def reserved_regions(case: HostCase, gpu: PciDevice) -> Outcome:
     """VFIO refuses a device with a directly mapped region (RMRR): the firmware still uses it."""
-    group = case.group(_group_number(gpu))
-    if group is None or "direct" not in known(group.reserved):
+    group = _group(case, gpu)
+    if "direct" not in known(group.reserved):
         return passed()
     return failed(
         f"group {group.number} has a reserved region of type direct (RMRR)",
@@ -105,24 +115,23 @@ def reserved_regions(case: HostCase, gpu: PciDevice) -> Outcome:
     )
 
 
-def _group_number(gpu: PciDevice) -> int:
+def _group(case: HostCase, gpu: PciDevice) -> IommuGroup:
+    """Return a GPU's group; one that its link names but the kernel does not list is not known."""
     number = known(gpu.iommu_group)
-    return -1 if number is None else number
+    found = next((group for group in known(case.host.groups) if group.number == number), None)
+    return known(found or Unread(f"/sys/kernel/iommu_groups/{number}", Reason.NOT_RECORDED))
 
 
 def _siblings(case: HostCase, gpu: PciDevice) -> list[PciDevice]:
     """Return the other endpoints of a GPU's group; bridges are exempt, as in the kernel."""
-    group = case.group(_group_number(gpu))
-    members = [case.device(address) for address in (group.members if group else ())]
+    members = [case.device(address) for address in _group(case, gpu).members]
     return [
         member
         for member in members
-        if member is not None and member.address != gpu.address and not _is_bridge(member)
+        if member is not None
+        and member.address != gpu.address
+        and member.pci_class != CLASS_PCI_BRIDGE
     ]
-
-
-def _is_bridge(device: PciDevice) -> bool:
-    return device.pci_class >> 8 == 0x06 and device.pci_class != 0x0680  # noqa: PLR2004
 
 
 def _is_free(device: PciDevice) -> bool:
@@ -163,7 +172,7 @@ def group_viable(case: HostCase, gpu: PciDevice) -> Outcome:
         and not _is_free(sibling)
         and not _will_be_bound(case, gpu, sibling)
     ]
-    number = _group_number(gpu)
+    number = _group(case, gpu).number
     if held:
         listed = ", ".join(
             f"{device.address} ({_class_name(device)} {device.id}, driver {known(device.driver)})"
@@ -181,7 +190,7 @@ def _free_siblings(case: HostCase, gpu: PciDevice, held: list[PciDevice]) -> Rem
     own = [device for device in held if device.slot == gpu.slot]
     if len(own) == len(held):
         ids = ",".join(sorted({device.id for device in held}))
-        return kernel_arguments(case, add=(f"vfio-pci.ids={ids}",))
+        return add_arguments(case, f"vfio-pci.ids={ids}")
     others = ", ".join(device.address for device in held if device.slot != gpu.slot)
     return (
         f"Enable ACS (Access Control Services) in the firmware, or move the GPU or {others} to "
@@ -222,7 +231,7 @@ def group_isolated(case: HostCase, gpu: PciDevice) -> Outcome:
         return passed()
     names = ", ".join(f"{device.address} ({_class_name(device)})" for device in others)
     return warned(
-        f"group {_group_number(gpu)} is shared with {names}",
+        f"group {_group(case, gpu).number} is shared with {names}",
         "Enable ACS (Access Control Services) in the firmware, or move one of them to another "
         "slot: they can only go to one VM together.",
     )
@@ -261,7 +270,7 @@ def _unbind(case: HostCase, gpu: PciDevice, driver: str) -> Remedy | str:
         )
     if driver in _GPU_DRIVERS:
         module = {"NovaCore": "nova_core"}.get(driver, driver.replace("-", "_"))
-        return kernel_arguments(case, add=(f"modprobe.blacklist={module}",))
+        return add_arguments(case, f"modprobe.blacklist={module}")
     return (
         f"Keep {driver} from this device: put its id {gpu.id} into vfio-pci.ids= on the kernel "
         "command line, or unbind it by hand."
@@ -282,7 +291,7 @@ def boot_display(case: HostCase, gpu: PciDevice) -> Outcome:
         ):
             return warned(
                 f"the boot framebuffer ({item.name}) lies in its memory",
-                kernel_arguments(case, add=("video=efifb:off",)),
+                add_arguments(case, _FRAMEBUFFERS[item.name]),
             )
     if boot:
         return warned(
@@ -357,7 +366,7 @@ def power_state(case: HostCase, gpu: PciDevice) -> Outcome:
     if state is None:
         return skipped("this kernel does not show it")
     if state == "D3cold":
-        return warned("D3cold", kernel_arguments(case, add=("vfio_pci.disable_idle_d3=1",)))
+        return warned("D3cold", add_arguments(case, "vfio_pci.disable_idle_d3=1"))
     if state in {"unknown", "error"}:
         return warned(f"the kernel says: {state}", "Reboot, or reset the device, and look again.")
     return passed(state)
@@ -372,6 +381,8 @@ def uniform(case: HostCase) -> Outcome:
     counts = Counter((device.id, model_name(device)) for device in found)
     if len(counts) == 1:
         return passed(f"{len(found)} x {model_name(found[0])}")
+    if case.stack is Stack.COCO_OPERATOR:
+        return passed("several models, each with a resource name of its own")
     names = ", ".join(f"{count} x {name} ({id})" for (id, name), count in sorted(counts.items()))  # noqa: A001
     return warned(
         names,
@@ -386,20 +397,24 @@ def nvswitch(case: HostCase) -> Outcome:
     found = case.nvswitches
     if not found:
         return skipped("no NVSwitch")
+    if case.stack is Stack.COCO_OPERATOR:
+        return warned(
+            f"{len(found)} NVSwitches",
+            "This stack gives a pod one GPU only, and such a GPU does not start without its "
+            "switches: use `--stack kata-deploy`.",
+        )
     left = [device for device in found if known(device.driver) not in VFIO_DRIVERS]
     if case.after_install and not left:
         return passed(f"{len(found)} NVSwitches bound to vfio-pci")
+    ppcie = (
+        " On Hopper with confidential VMs: label nvidia.com/cc.mode=ppcie."
+        if case.confidential
+        else ""
+    )
     return warned(
-        f"{len(left or found)} of {len(found)} NVSwitches are not bound to vfio-pci"
-        if left
-        else f"{len(found)} NVSwitches",
-        "Install the GPU Operator with vfioManager.env BIND_NVSWITCHES=true, and request all "
-        "nvidia.com/nvswitch of the node together with all its GPUs"
-        + (
-            " (on Hopper: node label nvidia.com/cc.mode=ppcie for CC)."
-            if case.confidential
-            else "."
-        ),
+        f"{len(left)} of {len(found)} NVSwitches are not bound to vfio-pci",
+        "Install the GPU Operator with vfioManager.env BIND_NVSWITCHES=true, and let the pod "
+        f"request all nvidia.com/nvswitch of the node together with all its GPUs.{ppcie}",
     )
 
 

@@ -5,8 +5,8 @@ from typing import Final
 
 from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
 from kgpuctl.checks.host.case import HostCase
-from kgpuctl.checks.host.remedies import IOMMU, firmware_setting, kernel_arguments
-from kgpuctl.host.facts import Vendor
+from kgpuctl.checks.host.remedies import IOMMU, add_arguments, firmware_setting, remove_arguments
+from kgpuctl.host.facts import Unread, Vendor
 
 _TABLES: Final[Mapping[Vendor, str]] = {
     Vendor.INTEL: "DMAR",
@@ -24,30 +24,33 @@ _OFF: Final = (
 @check("iommu.firmware", "The firmware describes an IOMMU")
 def firmware(case: HostCase) -> Outcome:
     """The kernel finds the IOMMU by an ACPI table; without it no kernel argument helps."""
-    tables = known(case.host.acpi_tables)
-    if "VIOT" in tables:
-        return passed("ACPI table VIOT (a virtual IOMMU)")
     vendor = case.vendor
-    if vendor is Vendor.OTHER:
-        found = sorted(set(_TABLES.values()) & tables)
-        wanted = " or ".join(_TABLES.values())
-        return (
-            passed(f"ACPI table {found[0]}")
-            if found
-            else failed(f"no ACPI table {wanted}", firmware_setting(case, IOMMU))
-        )
-    wanted = _TABLES[vendor]
-    if wanted not in tables:
-        if case.is_vm:
-            return failed(
-                f"no ACPI table {wanted}: this VM has no virtual IOMMU",
-                "Use a bare-metal host, or give this VM a virtual IOMMU on its hypervisor "
-                "(QEMU: `-device intel-iommu,intremap=on` or `amd-iommu`).",
-            )
-        return failed(f"no ACPI table {wanted}", firmware_setting(case, IOMMU))
-    if vendor is Vendor.ARM and not known(case.host.smmu):
+    if vendor is Vendor.ARM and _has_device_tree(case):
+        return skipped("a device tree describes this host, not ACPI")
+    tables = known(case.host.acpi_tables)
+    wanted = {_TABLES[vendor]} if vendor in _TABLES else set(_TABLES.values())
+    found = sorted((wanted | {"VIOT"}) & tables)
+    if not found:
+        return _no_table(case, " or ".join(sorted(wanted)))
+    if found == ["IORT"] and not known(case.host.smmu):
         return failed("the ACPI table IORT has no SMMU", firmware_setting(case, IOMMU))
-    return passed(f"ACPI table {wanted}")
+    return passed(f"ACPI table {', '.join(found)}")
+
+
+def _has_device_tree(case: HostCase) -> bool:
+    """Say whether the hardware is described by a device tree instead of ACPI tables."""
+    tables = case.host.acpi_tables
+    return isinstance(tables, Unread) and case.is_there("/sys/firmware/devicetree/base")
+
+
+def _no_table(case: HostCase, wanted: str) -> Outcome:
+    if case.is_vm:
+        return failed(
+            f"no ACPI table {wanted}: this VM has no virtual IOMMU",
+            "Use a bare-metal host, or give this VM a virtual IOMMU on its hypervisor "
+            "(QEMU: `-device intel-iommu,intremap=on` or `-device amd-iommu,intremap=on`).",
+        )
+    return failed(f"no ACPI table {wanted}", firmware_setting(case, IOMMU))
 
 
 @check("iommu.kernel-arguments", "No kernel argument switches the IOMMU off")
@@ -70,9 +73,7 @@ def kernel_arguments_off(case: HostCase) -> Outcome:
         if settings and settings[-1][0] == value:
             bad.append(settings[-1][1])
     if bad:
-        return failed(
-            f"{' '.join(bad)} on the command line", kernel_arguments(case, remove=tuple(bad))
-        )
+        return failed(f"{' '.join(bad)} on the command line", remove_arguments(case, *bad))
     if known(case.host.parameters["vfio/enable_unsafe_noiommu_mode"]) in {"Y", "1"}:
         return failed(
             "VFIO is in no-IOMMU mode: devices would reach all of the host's memory",
@@ -95,13 +96,13 @@ def enabled(case: HostCase) -> Outcome:
     message = "no group under /sys/kernel/iommu_groups although the firmware describes an IOMMU"
     vendor = case.vendor
     if vendor is Vendor.INTEL:
-        return failed(message, kernel_arguments(case, add=("intel_iommu=on",)))
+        return failed(message, add_arguments(case, "intel_iommu=on"))
     if vendor is Vendor.AMD:
-        # The kernel's parser does not know amd_iommu=on: it is on by itself, or was switched off.
+        # The kernel's parser does not know amd_iommu=on: the IOMMU is on unless it is broken.
         return failed(
             message,
-            "amd_iommu=on does nothing: take amd_iommu=off and iommu=off off the kernel command "
-            "line, read `dmesg | grep -i AMD-Vi`, and update the firmware.",
+            "Read `dmesg | grep -i AMD-Vi` for the cause and update the firmware; the kernel "
+            "argument amd_iommu=on does nothing.",
         )
     return failed(message, "Read `dmesg | grep -i -e smmu -e iommu` for the cause.")
 
@@ -126,7 +127,7 @@ def interrupt_remapping(case: HostCase) -> Outcome:
             "allow_unsafe_interrupts=1 away.",
         )
     if off:
-        return failed(message, kernel_arguments(case, remove=off))
+        return failed(message, remove_arguments(case, *off))
     words = {
         Vendor.INTEL: '"Interrupt Remapping" (or x2APIC without its opt-out)',
         Vendor.AMD: '"IOMMU" with interrupt remapping',
@@ -144,7 +145,7 @@ def acs_override(case: HostCase) -> Outcome:
         return passed()
     return warned(
         f"{words[0][:60]} on the command line: groups look isolated that are not",
-        kernel_arguments(case, remove=tuple(words)),
+        remove_arguments(case, *words),
     )
 
 

@@ -25,68 +25,61 @@ IOMMU: Final[Mapping[Vendor, str]] = {
 }
 
 
-def firmware_setting(case: HostCase, words: Mapping[Vendor, str], *, more: str = "") -> str:
+def firmware_setting(case: HostCase, words: Mapping[Vendor, str]) -> str:
     """Name the firmware menu's word for this vendor, and where to find that menu."""
     cpu = case.host.cpu
     word = words[Vendor.OTHER if isinstance(cpu, Unread) else cpu.vendor]
     machine = f"{case.host.firmware.vendor} {case.host.firmware.product}".strip()
     where = f"the firmware setup of this {machine}" if machine else "the firmware setup (BIOS)"
-    return f"Enable {word}{more} in {where} and boot again."
+    return f"Enable {word} in {where} and boot again."
 
 
-def kernel_arguments(
-    case: HostCase, *, add: tuple[str, ...] = (), remove: tuple[str, ...] = ()
-) -> Remedy:
-    """Say how this distribution changes its kernel command line for good."""
-    if remove:
-        # A plain word cannot be taken back by a script whose author did not see where it stands.
-        wish = f"take {_words(remove)} off" + (f" and put {_words(add)} on" if add else "")
-    else:
-        wish = f"put {_words(add)} on"
-    return Remedy(_kernel_text(case, add, remove, wish), (KernelArguments(add, remove),))
+def add_arguments(case: HostCase, *words: str) -> Remedy:
+    """Say how this distribution puts words on its kernel command line for good."""
+    told = " ".join(words)
+    texts = {
+        Boot.GRUBBY: f'Run `sudo grubby --update-kernel=ALL --args="{told}"` and reboot.',
+        Boot.KERNELSTUB: f'Run `sudo kernelstub --add-options "{told}"` and reboot.',
+        Boot.RPM_OSTREE: "Run `sudo rpm-ostree kargs"
+        f"{''.join(f' --append-if-missing={word}' for word in words)}` and reboot.",
+        Boot.FLATCAR_OEM: f'Put the line `set linux_append="$linux_append {told}"` into '
+        "/oem/grub.cfg and reboot (for new nodes: into the Ignition configuration).",
+    }
+    text = texts.get(case.distribution.boot) or _edit(case, f"add {told} to")
+    return Remedy(text, (KernelArguments(add=words),))
 
 
-def _words(words: tuple[str, ...]) -> str:
-    return " ".join(words)
+def remove_arguments(case: HostCase, *words: str) -> Remedy:
+    """Say how this distribution takes words off its kernel command line for good."""
+    told = " ".join(words)
+    texts = {
+        Boot.GRUBBY: f'Run `sudo grubby --update-kernel=ALL --remove-args="{told}"` and reboot.',
+        Boot.KERNELSTUB: f'Run `sudo kernelstub --delete-options "{told}"` and reboot.',
+        Boot.RPM_OSTREE: "Run `sudo rpm-ostree kargs"
+        f"{''.join(f' --delete-if-present={word}' for word in words)}` and reboot.",
+        Boot.FLATCAR_OEM: f"Take {told} out of /oem/grub.cfg and reboot "
+        "(for new nodes: out of the Ignition configuration).",
+    }
+    text = texts.get(case.distribution.boot) or _edit(case, f"remove {told} from")
+    return Remedy(text, (KernelArguments(remove=words),))
 
 
-def _kernel_text(case: HostCase, add: tuple[str, ...], remove: tuple[str, ...], wish: str) -> str:
+def _edit(case: HostCase, change: str) -> str:
+    """Word a change of a configuration that is edited by hand."""
     boot = case.distribution.boot
     if boot in BOOT_EDITS:
         edit = BOOT_EDITS[boot]
-        verb = "remove" if remove else "add"
-        change = f"{verb} {_words(remove or add)}" + (
-            f", add {_words(add)}" if remove and add else ""
-        )
-        where = f"{edit.variable} in {edit.file}" if edit.variable else edit.file
-        preposition = "from" if remove else "to"
-        return (
-            f"In {edit.file}, {change} {preposition} {edit.variable or 'the line'}, "
-            f"run `sudo {edit.command}` and reboot."
-            if where
-            else wish
-        )
-    text = {
-        Boot.GRUBBY: f"Run `sudo grubby --update-kernel=ALL{_option('--args', add)}"
-        f"{_option('--remove-args', remove)}` and reboot.",
-        Boot.KERNELSTUB: f"Run `sudo kernelstub{_option('--add-options', add)}"
-        f"{_option('--delete-options', remove)}` and reboot.",
-        Boot.RPM_OSTREE: "Run `sudo rpm-ostree kargs"
-        + "".join(f" --append-if-missing={word}" for word in add)
-        + "".join(f" --delete-if-present={word}" for word in remove)
-        + "` and reboot.",
-        Boot.FLATCAR_OEM: f"In /oem/grub.cfg, {wish} the line "
-        f'`set linux_append="$linux_append …"` and reboot (new nodes: the same in Ignition).',
-        Boot.TALOS: f"In the machine configuration, {wish} machine.install.extraKernelArgs "
-        "(or the Image Factory schematic), then run `talosctl upgrade`.",
-        Boot.BOTTLEROCKET: f"In the user data, {wish} settings.boot.kernel-parameters, "
-        "set reboot-to-reconcile and reboot.",
-    }.get(boot)
-    return text or f"Configure the boot loader to {wish} the kernel command line, and reboot."
-
-
-def _option(name: str, words: tuple[str, ...]) -> str:
-    return f' {name}="{_words(words)}"' if words else ""
+        target = edit.variable or "the line"
+        return f"In {edit.file}, {change} {target}, run `sudo {edit.command}` and reboot."
+    texts = {
+        Boot.TALOS: f"In the machine configuration, {change} machine.install.extraKernelArgs "
+        "(or the Image Factory schematic) and run `talosctl upgrade`.",
+        Boot.BOTTLEROCKET: f"In the user data, {change} settings.boot.kernel-parameters, set "
+        "settings.boot.reboot-to-reconcile and reboot.",
+    }
+    return texts.get(
+        boot, f"With this host's boot loader, {change} the kernel command line; reboot."
+    )
 
 
 def module_config(case: HostCase, name: str, *lines: str) -> Remedy:

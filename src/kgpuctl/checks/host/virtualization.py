@@ -142,21 +142,21 @@ def _device_or_module(case: HostCase, path: str, module: str, *, severe: bool) -
     """Pass if the device file is there or the module that makes it can be loaded."""
     if case.is_there(path):
         return passed(path)
+    judge = failed if severe else warned
     index = known(case.host.module_index)
-    if module in index.loadable:
-        if module in known(case.host.modprobe).replaced:
-            return failed(
-                f"modprobe.d keeps {module} from being loaded",
-                f"Remove the line `install {module} …` from /etc/modprobe.d.",
-            )
-        return passed(f"module {module} can be loaded")
     if module in index.builtin:
         return passed(f"{module} is built in")
-    judge = failed if severe else warned
-    return judge(
-        f"no {path}, and the kernel has no module {module}",
-        f"Install the package with the kernel's further modules, or a kernel with {module}.",
-    )
+    if module not in index.loadable:
+        return judge(
+            f"no {path}, and the kernel has no module {module}",
+            f"Install the package with the kernel's further modules, or a kernel with {module}.",
+        )
+    if module in known(case.host.modprobe).replaced:
+        return judge(
+            f"modprobe.d keeps {module} from being loaded",
+            f"Remove the line `install {module} …` from /etc/modprobe.d.",
+        )
+    return passed(f"module {module} can be loaded")
 
 
 @check("host.unrestricted-guest", "The CPU runs unrestricted guests")
