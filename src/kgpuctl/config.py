@@ -80,7 +80,7 @@ def _read(path: Path, *, must_exist: bool) -> Mapping[str, object]:
         raise UsageError(
             f"There is no configuration file {path}.", remedy="Correct --config or leave it out."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is not TOML: {error}.",
             remedy="Correct the file; see docs/reference/config.md.",

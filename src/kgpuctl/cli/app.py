@@ -47,6 +47,7 @@ def root(
         typer.echo(context.get_help())
 
 
+COMMANDS = ("preflight", "checks")
 app.command(short_help="Check whether this host can give its GPUs to Kata VMs.")(preflight)
 app.command(short_help="List all checks, or explain one.")(checks)
 
@@ -86,7 +87,7 @@ def _tell(error: KgpuctlError) -> int:
     show_error(Console(stderr=True, highlight=False, emoji=False), error)
     output = _wanted_output(sys.argv[1:])
     if output is not Output.HUMAN:
-        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "kgpuctl")
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "kgpuctl")
         empty = Subject((), {})
         emit(Report(command, Claim("", "", ""), empty, (), error=error), output)
     return error.exit_code

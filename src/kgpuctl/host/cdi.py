@@ -1,12 +1,11 @@
 """Read CDI specs (github.com/cncf-tags/container-device-interface, SPEC.md)."""
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
-import yaml
-
 from kgpuctl.host.facts import CdiDevice, CdiSpec, Fact, Reason, Unread
-from kgpuctl.host.procfs import read_text
+from kgpuctl.host.text import keeping, parse_yaml, read_text
 from kgpuctl.host.tree import Tree
 
 DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
@@ -24,7 +23,7 @@ def read_cdi(tree: Tree) -> Fact[tuple[CdiSpec, ...]]:
             if not name.endswith(_ENDINGS):
                 continue
             path = f"{folder}/{name}"
-            text = read_text(tree, path)
+            text = read_text(tree, path, keeping(render_spec))
             if isinstance(text, Unread):
                 if text.reason is not Reason.UNUSABLE:
                     return text
@@ -56,12 +55,7 @@ def _exists(tree: Tree, path: str) -> Fact[bool]:
 
 def parse_spec(text: str) -> tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]:
     """Return a spec's kind and its devices, each with the host paths of its device nodes."""
-    try:
-        spec = yaml.load(text, Loader=_LOADER)  # noqa: S506  # it is the safe loader, in C
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", None)
-        where = "" if line is None else f" (line {line + 1})"
-        raise ValueError(f"it is not YAML or JSON{where}") from error
+    spec = parse_yaml(text)
     kind = spec.get("kind") if isinstance(spec, dict) else None
     if not isinstance(spec, dict) or not isinstance(kind, str) or "/" not in kind:
         raise ValueError("it has no kind of the form vendor/class")
@@ -69,6 +63,16 @@ def parse_spec(text: str) -> tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]
     if not isinstance(devices, list):
         raise ValueError("it has no list of devices")  # noqa: TRY004  # callers catch one error
     return kind, tuple(_parse_device(device) for device in devices)
+
+
+def render_spec(text: str) -> str:
+    """Return the part of a spec that is judged, as JSON."""
+    kind, devices = parse_spec(text)
+    listed = [
+        {"name": name, "containerEdits": {"deviceNodes": [{"path": node} for node in nodes]}}
+        for name, nodes in devices
+    ]
+    return json.dumps({"kind": kind, "devices": listed})
 
 
 def _parse_device(device: object) -> tuple[str, tuple[str, ...]]:
@@ -84,6 +88,3 @@ def _parse_device(device: object) -> tuple[str, tuple[str, ...]]:
         if isinstance(path, str) and path.startswith("/") and "\0" not in path:
             paths.append(path)
     return name, tuple(paths)
-
-
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

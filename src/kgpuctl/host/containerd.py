@@ -4,8 +4,8 @@ Locations: the manuals of containerd, k3s, RKE2, k0s and MicroK8s; schema versio
 in containerd's docs/cri/config.md.
 """
 
+import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -22,6 +22,7 @@ from kgpuctl.host.facts import (
     Runtime,
     Unread,
 )
+from kgpuctl.host.text import keeping, parse_toml, read_parsed
 from kgpuctl.host.tree import Tree
 
 MAX_IMPORTS: Final = 64
@@ -132,7 +133,7 @@ def _read_version(tree: Tree, flavour: Flavour) -> Fact[str | None]:
 
 def parse_version(text: str) -> str | None:
     """Return the version in what `containerd --version` or `kubelet --version` prints."""
-    match = re.search(r"\bv?(\d+\.\d+\.\d+\S*)", text)
+    match = re.search(r"\bv?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}[\w.+~-]{0,40})", text)
     return match[1] if match else None
 
 
@@ -162,6 +163,25 @@ def _read_config(tree: Tree, path: str) -> Fact[ContainerdConfig]:
     )
 
 
+def render_config(text: str) -> str:
+    """Return the part of a containerd configuration that is judged, as TOML."""
+    table = parse_toml(text)
+    version = table.get("version")
+    lines = [f"version = {version:d}"] if isinstance(version, int) else []
+    lines += [
+        f"{key} = [{', '.join(map(_quote, _strings(table.get(key))))}]"
+        for key in ("disabled_plugins", "imports")
+    ]
+    for name, path in _config_paths(table):
+        lines.append(f"[plugins.kept.containerd.runtimes.{_quote(name)}.options]")
+        lines += [f"ConfigPath = {_quote(path)}"] if path else []
+    return "\n".join(lines) + "\n"
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 class _ConfigReader:
     """Walks a configuration's imports; keeps the parsed tables and what each import was."""
 
@@ -173,18 +193,11 @@ class _ConfigReader:
 
     def load(self, path: str) -> Fact[Mapping[str, object] | str | None]:
         """Return the table in a file, a sentence on why it is none, or None for no file."""
-        content = self.tree.read(path)
-        if not isinstance(content, bytes):
-            return content
-        try:
-            table = tomllib.loads(content.decode())
-        except UnicodeDecodeError:
-            return "it is not UTF-8 text"
-        except tomllib.TOMLDecodeError as error:
-            return f"it is not TOML: {error}"
-        except RecursionError:
-            return "it is not TOML: nested too deep"
-        self.tables.append(table)
+        table = read_parsed(self.tree, path, parse_toml, keeping(render_config))
+        if isinstance(table, Unread) and table.reason is Reason.UNUSABLE:
+            return table.detail
+        if isinstance(table, Mapping):
+            self.tables.append(table)
         return table
 
     def follow(self, path: str, table: Mapping[str, object]) -> Unread | None:
@@ -238,41 +251,57 @@ def _tables(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
+def _config_paths(table: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the ConfigPath ("": none) of every Kata runtime of one file."""
+    for plugin in _tables(table.get("plugins")).values():
+        containerd = _tables(_tables(plugin).get("containerd"))
+        for name, runtime in _tables(containerd.get("runtimes")).items():
+            if name.startswith("kata"):
+                path = _tables(_tables(runtime).get("options")).get("ConfigPath")
+                yield name, path if isinstance(path, str) else ""
+
+
 def _read_handlers(tree: Tree, tables: list[Mapping[str, object]]) -> Iterator[KataHandler]:
-    """Yield the Kata runtimes of all tables; a later file's ConfigPath wins."""
+    """Yield the Kata runtimes of all files; a later file's ConfigPath wins."""
     found: dict[str, str] = {}
     for table in tables:
-        for plugin in _tables(table.get("plugins")).values():
-            containerd = _tables(_tables(plugin).get("containerd"))
-            for name, runtime in _tables(containerd.get("runtimes")).items():
-                if not name.startswith("kata"):
-                    continue
-                path = _tables(_tables(runtime).get("options")).get("ConfigPath")
-                if isinstance(path, str) or name not in found:
-                    found[name] = path if isinstance(path, str) else ""
+        for name, path in _config_paths(table):
+            found[name] = path or found.get(name, "")
     for name, path in sorted(found.items()):
         yield _read_handler(tree, name, path)
 
 
 def _read_handler(tree: Tree, name: str, path: str) -> KataHandler:
     if not path:
-        return KataHandler(name, "", config=False)
-    content = tree.read(path)
-    if isinstance(content, Unread):
-        return KataHandler(name, path, config=content)
-    if content is None:
-        return KataHandler(name, path, config=False)
-    try:
-        table = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        problem = Unread(path, Reason.UNUSABLE, f"it is not TOML: {error}")
-        return KataHandler(name, path, config=problem)
+        return KataHandler(name, "", "it names no ConfigPath")
+    files = read_parsed(tree, path, parse_kata, keeping(render_kata))
+    if files is None:
+        return KataHandler(name, path, f"there is no {path}")
+    if isinstance(files, Unread):
+        unusable = files.reason is Reason.UNUSABLE
+        return KataHandler(name, path, f"{path}: {files.detail}" if unusable else files)
     artifacts = []
-    for hypervisor in _tables(table.get("hypervisor")).values():
-        for key in _ARTIFACT_KEYS:
-            file = _tables(hypervisor).get(key)
-            if isinstance(file, str) and file:
-                node = tree.node(file)
-                exists = node if isinstance(node, Unread) else node is not None
-                artifacts.append(KataArtifact(key, file, exists))
-    return KataHandler(name, path, config=True, artifacts=tuple(artifacts))
+    for key, file in files:
+        node = tree.node(file)
+        exists = node if isinstance(node, Unread) else node is not None
+        artifacts.append(KataArtifact(key, file, exists))
+    return KataHandler(name, path, "", tuple(artifacts))
+
+
+def parse_kata(text: str) -> tuple[tuple[str, str], ...]:
+    """Return the files that a Kata configuration's hypervisors name, each with its key."""
+    hypervisors = _tables(parse_toml(text).get("hypervisor")).values()
+    return tuple(
+        (key, file)
+        for hypervisor in hypervisors
+        for key in _ARTIFACT_KEYS
+        if isinstance(file := _tables(hypervisor).get(key), str) and file.startswith("/")
+    )
+
+
+def render_kata(text: str) -> str:
+    """Return the part of a Kata configuration that is judged, as TOML."""
+    return "".join(
+        f"[hypervisor.kept{number}]\n{key} = {_quote(file)}\n"
+        for number, (key, file) in enumerate(parse_kata(text))
+    )

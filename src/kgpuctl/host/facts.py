@@ -226,11 +226,14 @@ class KataArtifact:
 
 @dataclass(frozen=True, slots=True)
 class KataHandler:
-    """A runtime of containerd's configuration that runs Kata, and what its ConfigPath names."""
+    """A runtime of containerd's configuration that runs Kata, and what its ConfigPath names.
+
+    `problem` says why that file cannot be used ("" if it can); then there are no artifacts.
+    """
 
     name: str
     config_path: str
-    config: Fact[bool]  # True: there and parses; False: missing
+    problem: Fact[str]
     artifacts: tuple[KataArtifact, ...] = ()
 
 

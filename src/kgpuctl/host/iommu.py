@@ -1,12 +1,13 @@
 """Read what the firmware and the kernel say about IOMMUs and their groups."""
 
+import re
 import struct
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
 from kgpuctl.host.facts import Fact, IommuGroup, PciDevice, Reason, Unread
-from kgpuctl.host.procfs import read_parsed
+from kgpuctl.host.text import read_parsed
 from kgpuctl.host.tree import Tree
 
 TABLES: Final = "/sys/firmware/acpi/tables"
@@ -75,7 +76,7 @@ def read_groups(
             return names
         numbers: Iterable[int] = linked
     else:
-        numbers = (int(name) for name in names or () if name.isascii() and name.isdigit())
+        numbers = (int(name) for name in names or () if re.fullmatch(r"[0-9]{1,9}", name))
     groups = []
     for number in sorted(numbers):
         members = tuple(linked.get(number, ()))

@@ -4,15 +4,14 @@ The configuration file, its drop-ins, and flags in environment files and the con
 k3s and RKE2; later ones win, and flags win over files, as in the kubelet itself.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Final
 
-import yaml
-
 from kgpuctl.host.containerd import parse_version
 from kgpuctl.host.facts import Fact, Kubelet, Reason, Unread
-from kgpuctl.host.procfs import read_text
+from kgpuctl.host.text import keeping, parse_yaml, read_text
 from kgpuctl.host.tree import Tree
 
 PROGRAMS: Final = (
@@ -43,6 +42,8 @@ _TRACES: Final = (
     "/var/lib/rancher/rke2/agent",
     "/var/snap/microk8s/current",
 )
+# As YAML 1.1 spells it, which the kubelet reads.
+_TRUE: Final = frozenset({"true", "yes", "on", "y"})
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -77,20 +78,34 @@ def _config_files(tree: Tree) -> Fact[tuple[str, ...]]:
 
 def _take_in(tree: Tree, path: str, merged: "_Merged") -> Unread | None:
     """Add a file's settings; return why one that is there cannot be used."""
-    text = read_text(tree, path)
+    text = read_text(tree, path, keeping(lambda text: _render(path, text)))
     if isinstance(text, Unread):
         return None if text.reason is Reason.NOT_RECORDED else text
     if text is None:
         return None
     try:
-        if path in _FLAG_FILES:
-            merged.add_flags(text)
-        else:
-            merged.add_yaml(text, arguments_only=path in _RANCHER_FILES)
+        merged.add(path, text)
     except ValueError as error:
         return Unread(path, Reason.UNUSABLE, str(error))
     merged.files.append(path)
     return None
+
+
+def _render(path: str, text: str) -> str:
+    """Return the part of a file that is judged, in the file's own format."""
+    found = _Merged()
+    found.add(path, text)
+    gates = ",".join(f"{gate}={str(value).lower()}" for gate, value in found.gates.items())
+    if path not in (*_FLAG_FILES, *_RANCHER_FILES):
+        timeout = (
+            {} if found.timeout_text is None else {"runtimeRequestTimeout": found.timeout_text}
+        )
+        return json.dumps({"featureGates": found.gates} | timeout)
+    flags = [f"feature-gates={gates}"] if gates else []
+    flags += [f"runtime-request-timeout={found.timeout_text}"] if found.timeout_text else []
+    if path in _RANCHER_FILES:
+        return json.dumps({"kubelet-arg": flags})
+    return " ".join(f"--{flag}" for flag in flags) + "\n"
 
 
 def read_kubelet_version(tree: Tree) -> Fact[str | None]:
@@ -110,50 +125,61 @@ class _Merged:
     def __init__(self) -> None:
         self.files: list[str] = []
         self.gates: dict[str, bool] = {}
-        self.timeout: float | None = None
+        self.timeout_text: str | None = None
 
-    def add_yaml(self, text: str, *, arguments_only: bool) -> None:
-        """Take in a KubeletConfiguration, or only the `kubelet-arg` list of a Rancher file."""
-        try:
-            config = yaml.load(text, Loader=_LOADER)  # noqa: S506  # it is the safe loader, in C
-        except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise ValueError("it is not YAML") from error
-        if config is None:
+    @property
+    def timeout(self) -> float | None:
+        """Return the timeout in seconds; 0 is the kubelet's word for its default."""
+        return parse_duration(self.timeout_text) or None if self.timeout_text else None
+
+    def add(self, path: str, text: str) -> None:
+        """Take in a KubeletConfiguration, a Rancher configuration, or a file of flags."""
+        if path in _FLAG_FILES:
+            self._add_flags(text)
+            return
+        config = parse_yaml(text)
+        if config is None or config == "":
             return
         if not isinstance(config, dict):
             raise ValueError("it is not a mapping")  # noqa: TRY004  # callers catch one error
-        if arguments_only:
-            arguments = config.get("kubelet-arg", [])
+        if path in _RANCHER_FILES:
+            arguments = config.get("kubelet-arg")
             for argument in arguments if isinstance(arguments, list) else [arguments]:
-                self.add_flags(f"--{argument}")
-            return
+                self._add_flags(f"--{argument}")
+        else:
+            self._add_config(config)
+
+    def _add_config(self, config: Mapping[str, object]) -> None:
         gates = config.get("featureGates")
         for gate, value in (gates if isinstance(gates, Mapping) else {}).items():
-            if isinstance(value, bool):
-                self.gates[str(gate)] = value
+            if isinstance(value, str):
+                self.gates[gate] = value.lower() in _TRUE
         timeout = config.get("runtimeRequestTimeout")
         if timeout is not None:
-            self.timeout = parse_duration(str(timeout)) or None
+            self._set_timeout(timeout if isinstance(timeout, str) else "")
 
-    def add_flags(self, text: str) -> None:
+    def _add_flags(self, text: str) -> None:
         """Take in --feature-gates and --runtime-request-timeout wherever they stand in `text`."""
-        text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
+        lines = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
+        text = "\n".join(lines)
         for gates in re.findall(r"--feature-gates[= ]\"?([\w=,]+)", text):
             for gate in gates.split(","):
                 name, _, value = gate.partition("=")
-                self.gates[name] = value.lower() == "true"
+                self.gates[name] = value.lower() in _TRUE
         for timeout in re.findall(r"--runtime-request-timeout[= ]\"?([\w.]+)", text):
-            self.timeout = parse_duration(timeout) or None
+            self._set_timeout(timeout)
+
+    def _set_timeout(self, text: str) -> None:
+        parse_duration(text)  # refuses what is none
+        self.timeout_text = text
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds in a Go duration ("20m0s"); 0 is the kubelet's word for its default."""
+    """Return the seconds in a Go duration ("20m0s")."""
     if text == "0":
         return 0.0
-    if not re.fullmatch(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s))+", text):
+    number = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+    if not re.fullmatch(rf"(?:{number}(?:h|ms|m|s)){{1,8}}", text):
         raise ValueError(f"not a duration: {text[:40]!r}")
-    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s)", text)
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
-
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    parts = re.findall(rf"({number})(h|ms|m|s)", text)
+    return sum(float(value) * _UNITS[unit] for value, unit in parts)

@@ -5,7 +5,8 @@ import zlib
 from typing import Final
 
 from kgpuctl.host.facts import Fact, ModprobeConfig, ModuleIndex, Reason, Unread
-from kgpuctl.host.procfs import always, parse_modules, read_parsed
+from kgpuctl.host.procfs import parse_modules
+from kgpuctl.host.text import always, read_parsed
 from kgpuctl.host.tree import MAX_FILE, Tree
 
 # Where modprobe looks (modprobe.d(5)); a file hides those of the same name further down.

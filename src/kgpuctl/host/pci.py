@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from kgpuctl.host.facts import Bar, Fact, GpuDetails, PciDevice, Reason, Unread
-from kgpuctl.host.procfs import always, read_parsed
+from kgpuctl.host.text import always, read_parsed
 from kgpuctl.host.tree import Tree
 from kgpuctl.names import GPU_CLASSES, NVIDIA
 
@@ -57,7 +57,7 @@ def _read_group(tree: Tree, path: str, *, seen: bool) -> Fact[int | None]:
     group = _read_link(tree, path, seen=seen)
     if not isinstance(group, str):
         return group
-    if group.isascii() and group.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", group):
         return int(group)
     return Unread(path, Reason.UNUSABLE, f"not a link to a group: {group[:40]!r}")
 

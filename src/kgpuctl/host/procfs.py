@@ -4,59 +4,15 @@ Formats: Documentation/filesystems/proc.rst of the Linux kernel.
 """
 
 import re
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
-from kgpuctl.host.facts import (
-    Cpu,
-    Fact,
-    Interrupts,
-    IoRange,
-    Memory,
-    Reason,
-    Unread,
-    Vendor,
-)
-from kgpuctl.host.tree import Tree
+from kgpuctl.host.facts import Cpu, Interrupts, IoRange, Memory, Vendor
 
-T = TypeVar("T")
-
-_NOT_TEXT: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _VENDORS: Final = {
     "GenuineIntel": Vendor.INTEL,
     "AuthenticAMD": Vendor.AMD,
     "HygonGenuine": Vendor.AMD,
 }
-
-
-def read_text(tree: Tree, path: str) -> Fact[str | None]:
-    """Return a file's text; bytes that are no UTF-8 text make it unusable."""
-    content = tree.read(path)
-    if not isinstance(content, bytes):
-        return content
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        return Unread(path, Reason.UNUSABLE, "not UTF-8 text")
-    if _NOT_TEXT.search(text):
-        return Unread(path, Reason.UNUSABLE, "not a text file")
-    return text
-
-
-def read_parsed(tree: Tree, path: str, parse: Callable[[str], T]) -> Fact[T | None]:
-    """Return what `parse` makes of a file; its ValueError makes the file unusable."""
-    text = read_text(tree, path)
-    if not isinstance(text, str):
-        return text
-    try:
-        return parse(text)
-    except ValueError as error:
-        return Unread(path, Reason.UNUSABLE, str(error))
-
-
-def always(fact: Fact[T | None], path: str) -> Fact[T]:
-    """Take absence of what every Linux host has as "not recorded"."""
-    return Unread(path, Reason.NOT_RECORDED) if fact is None else fact
 
 
 def parse_cpuinfo(text: str) -> Cpu:
@@ -80,11 +36,33 @@ def parse_cpuinfo(text: str) -> Cpu:
     return Cpu(vendor, " ".join(model.split()), frozenset(flags.split()), count)
 
 
+# The arguments that checks look at, and so all that a recording has of a command line.
+CMDLINE_NAMES: Final = frozenset(
+    {
+        "amd_iommu",
+        "intel_iommu",
+        "intremap",
+        "iommu",
+        "modprobe.blacklist",
+        "module_blacklist",
+        "nouveau.modeset",
+        "pcie_acs_override",
+        "rd.driver.blacklist",
+    }
+)
+
+
 def parse_cmdline(text: str) -> tuple[str, ...]:
-    """Parse /proc/cmdline: words, where double quotes keep spaces together."""
+    """Parse /proc/cmdline: the words that matter; double quotes keep spaces together."""
     if not text.endswith("\n"):
         raise ValueError("not a whole line")
-    return tuple(re.findall(r'(?:[^\s"]|"[^"]*"?)+', text))
+    words = re.findall(r'(?:[^\s"]|"[^"]*"?)+', text)
+    return tuple(word for word in words if word.partition("=")[0] in CMDLINE_NAMES)
+
+
+def render_cmdline(text: str) -> str:
+    """Return a command line of only the words that matter."""
+    return " ".join(parse_cmdline(text)) + "\n"
 
 
 def parse_meminfo(text: str) -> Memory:

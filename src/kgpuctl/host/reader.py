@@ -23,15 +23,14 @@ from kgpuctl.host.live import read_holders, read_kvm, read_space
 from kgpuctl.host.modules import read_modprobe, read_module_index, read_modules
 from kgpuctl.host.pci import read_details, read_devices
 from kgpuctl.host.procfs import (
-    always,
     parse_cmdline,
     parse_cpuinfo,
     parse_interrupts,
     parse_iomem,
     parse_meminfo,
-    read_parsed,
-    read_text,
+    render_cmdline,
 )
+from kgpuctl.host.text import always, keeping, read_parsed, read_text
 from kgpuctl.host.tree import Tree
 from kgpuctl.names import ARTIFACTS_DIR, COCO_DIR, COCO_DROP_IN, KATA_DIR, POD_RESOURCES
 
@@ -83,7 +82,10 @@ def read_host(tree: Tree, source: Source, devices: Collection[str] = ()) -> Host
         kernel=kernel,
         cpu=_required(tree, "/proc/cpuinfo", parse_cpuinfo),
         firmware=_read_firmware(tree),
-        cmdline=_required(tree, "/proc/cmdline", parse_cmdline),
+        cmdline=always(
+            read_parsed(tree, "/proc/cmdline", parse_cmdline, keeping(render_cmdline)),
+            "/proc/cmdline",
+        ),
         modules=read_modules(tree),
         module_index=read_module_index(tree, kernel),
         modprobe=read_modprobe(tree),
@@ -142,8 +144,8 @@ def read_distribution(tree: Tree) -> Fact[Distribution]:
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         text = read_text(tree, path)
         if isinstance(text, str):
-            pairs = re.findall(r"^([A-Z_]+)=([\"']?)(.*?)\2\s*$", text, re.MULTILINE)
-            release = {key: value for key, _, value in pairs}
+            pairs = (line.partition("=") for line in text.splitlines())
+            release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
             break
     else:
         return text if isinstance(text, Unread) else UNKNOWN

@@ -2,23 +2,24 @@
 
 A recording is a tar.gz. Its first member, `manifest`, has a line for each question:
 `read|names|link|node|ask <path> <verdict> <value>`, separated by tabs, with `%XX` for what would
-break a line. Longer contents are members of their own, `files/<path>`.
+break a line. Longer contents are members of their own, `files/NUMBER`. Of files that people
+write it has only what is judged (`Keep`), so that no credential can be in it.
 """
 
 import gzip
 import io
+import os
 import re
+import stat
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Final
 
 from kgpuctl.errors import UnreachableError, UsageError
 from kgpuctl.host.facts import Fact, Node, Reason, Unread
-from kgpuctl.host.redaction import redact
-from kgpuctl.host.tree import MAX_FILE, Tree
+from kgpuctl.host.tree import MAX_FILE, Keep, Tree
 
 HEADER: Final = "kgpuctl-recording\t1"
 MAX_MEMBERS: Final = 20_000
@@ -43,10 +44,10 @@ class Recorder:
     tree: Tree
     answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
 
-    def read(self, path: str) -> Fact[bytes | None]:
-        """Return the content of a regular file."""
-        answer = self.tree.read(path)
-        self.answers["read", path] = answer
+    def read(self, path: str, keep: Keep | None = None) -> Fact[bytes | None]:
+        """Return the content of a regular file; remember what may be kept of it."""
+        answer = self.tree.read(path, keep)
+        self.answers["read", path] = keep(answer) if keep and isinstance(answer, bytes) else answer
         return answer
 
     def names(self, path: str) -> Fact[tuple[str, ...] | None]:
@@ -74,35 +75,24 @@ class Recorder:
         return answer
 
     def pack(self, time: str) -> bytes:
-        """Return the recording as the bytes of a tar.gz; credentials are taken out."""
-        lines, files = [HEADER, f"time\t{time}"], {}
+        """Return the recording as the bytes of a tar.gz; the same answers make the same bytes."""
+        lines = [HEADER, f"time\t{time}"]
+        files: list[bytes] = []
         for (method, path), answer in sorted(self.answers.items()):
             verdict, value = _spell(answer)
-            if isinstance(answer, bytes):
-                content = _without_credentials(answer)
-                if len(content) > _INLINE or not content.isascii():
-                    files[path] = content
-                    verdict, value = "file", ""
-                else:
-                    value = _escape(content.decode())
+            if isinstance(answer, bytes) and len(answer) > _INLINE:
+                verdict, value = "file", str(len(files))
+                files.append(answer)
             lines.append("\t".join([method, _escape(path), verdict, value]))
         packed = io.BytesIO()
-        # mtime=0: the same answers make the same bytes.
         with (
             gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
-            tarfile.open(fileobj=zipped, mode="w|") as tar,
+            tarfile.open(fileobj=zipped, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
         ):
             _add(tar, "manifest", ("\n".join(lines) + "\n").encode())
-            for path, content in files.items():
-                _add(tar, f"files{path}", content)
+            for number, content in enumerate(files):
+                _add(tar, f"files/{number}", content)
         return packed.getvalue()
-
-
-def _without_credentials(content: bytes) -> bytes:
-    try:
-        return redact(content.decode()).encode()
-    except UnicodeDecodeError:  # a firmware table, or what is no text anyway
-        return content
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -123,8 +113,8 @@ def _spell(answer: Answer) -> tuple[str, str]:
             return "names", "/".join(_escape(name) for name in answer)
         case str():
             return "text", _escape(answer)
-        case _:
-            return "text", ""
+        case bytes():
+            return "text", _escape(answer.decode("utf-8", "surrogateescape"))
 
 
 def _escape(text: str) -> str:
@@ -152,8 +142,9 @@ class RecordingTree:
     time: str
     answers: dict[tuple[str, str], Answer]
 
-    def read(self, path: str) -> Fact[bytes | None]:
-        """Return a recorded file's content."""
+    def read(self, path: str, keep: Keep | None = None) -> Fact[bytes | None]:
+        """Return what was kept of a file."""
+        del keep  # it was applied when the file was recorded
         answer = self._answer("read", path)
         return answer if isinstance(answer, bytes | Unread | None) else _odd(path)
 
@@ -189,23 +180,25 @@ def _odd(path: str) -> Unread:
 def open_recording(path: str) -> RecordingTree:
     """Load a recording into memory; nothing of it is ever written to disk."""
     try:
-        with Path(path).open("rb") as file:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
             return _load(path, file)
     except FileNotFoundError as error:
         raise UsageError(
             f"There is no recording {path}.",
             remedy="Give --from a file that `kgpuctl preflight --record FILE` wrote.",
         ) from error
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, _BadRecordingError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, _BadRecordingError) as error:
         raise UnreachableError(
             f"{path} is not a whole recording: {_reason(error)}.",
             remedy="Make a new one on that host with `kgpuctl preflight --record FILE`, "
             "or unpack other archives and name their directory with --root.",
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UnreachableError(
-            f"{path} cannot be read: {error.strerror or error}.",
-            remedy="Check the path and its permissions.",
+            f"{path} cannot be read: {told}.", remedy="Check the path and its permissions."
         ) from error
 
 
@@ -218,65 +211,75 @@ def _reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, EOFError):
         return "it ends too early"
-    if isinstance(error, zlib.error):
-        return "its compressed data is damaged"
-    if isinstance(error, tarfile.ReadError) and "end" in str(error):
-        return "it ends too early"
-    return "it is no tar.gz archive"
-
-
-class _Limited(io.RawIOBase):
-    """A stream that refuses to give more than MAX_SIZE bytes."""
-
-    def __init__(self, stream: gzip.GzipFile) -> None:
-        self._stream = stream
-        self._left = MAX_SIZE
-
-    def read(self, size: int = -1) -> bytes:
-        """Read on, but never past the limit."""
-        content = self._stream.read(size)
-        self._left -= len(content)
-        if self._left < 0:
-            raise _BadRecordingError(f"it unpacks to more than {MAX_SIZE // 2**20} MiB")
-        return content
+    return "it is no gzip file" if isinstance(error, gzip.BadGzipFile) else "it is damaged"
 
 
 def _load(path: str, file: IO[bytes]) -> RecordingTree:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise _BadRecordingError("it is not a regular file")
     manifest: str | None = None
     files: dict[str, bytes] = {}
-    with (
-        gzip.GzipFile(fileobj=file, mode="rb") as unzipped,
-        tarfile.open(fileobj=_Limited(unzipped), mode="r|") as tar,
-    ):
-        for count, member in enumerate(tar):
-            _refuse_odd(member, count)
-            stream = tar.extractfile(member)
-            content = stream.read() if stream else b""
-            if member.name == "manifest" and manifest is None:
+    with gzip.GzipFile(fileobj=file, mode="rb") as unzipped:
+        for name, content in _members(unzipped):
+            if manifest is None:
+                if name != "manifest":
+                    raise _BadRecordingError("its first member is not a kgpuctl manifest")
                 manifest = content.decode("utf-8", "replace")
-            elif manifest is not None and member.name.startswith("files/"):
-                files[member.name.removeprefix("files")] = content
+            elif re.fullmatch(r"files/[0-9]{1,9}", name) and name not in files:
+                files[name] = content
             else:
-                raise _BadRecordingError(
-                    "its first member is not a kgpuctl manifest"
-                    if manifest is None
-                    else f"its member {member.name[:80]!r} is not one of kgpuctl's"
-                )
+                raise _BadRecordingError(f"its member {name[:80]!r} is not one of kgpuctl's")
     if manifest is None:
         raise _BadRecordingError("it is empty")
     return _parse(path, manifest, files)
 
 
-def _refuse_odd(member: tarfile.TarInfo, count: int) -> None:
-    name = repr(member.name[:80])
-    if count >= MAX_MEMBERS:
-        raise _BadRecordingError(f"it has more than {MAX_MEMBERS} members")
-    if member.name.startswith("/") or ".." in member.name.split("/"):
-        raise _BadRecordingError(f"its member {name} points outside of it")
-    if not member.isreg():
-        raise _BadRecordingError(f"its member {name} is not a regular file")
-    if member.size > MAX_FILE:
-        raise _BadRecordingError(f"its member {name} is larger than {MAX_FILE // 2**20} MiB")
+_BLOCK: Final = 512
+_SIZE: Final = re.compile(rb"[0-7]{1,11}[ \0]?")
+
+
+def _members(stream: gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
+    """Yield the regular files of a plain (ustar) archive, and refuse everything else.
+
+    Python's tarfile is not used for reading: its extensions (long names, pax, sparse files) can
+    be made to recurse, to raise any error, and to hold any amount of memory.
+    """
+    total = 0
+    for count in range(MAX_MEMBERS + 1):
+        header = _exactly(stream, _BLOCK)
+        if not header.strip(b"\0"):
+            return
+        name, size = _parse_header(header)
+        total += size
+        if count == MAX_MEMBERS:
+            raise _BadRecordingError(f"it has more than {MAX_MEMBERS} members")
+        if size > MAX_FILE or total > MAX_SIZE:
+            raise _BadRecordingError(f"it unpacks to more than {MAX_SIZE // 2**20} MiB")
+        yield name, _exactly(stream, size)
+        _exactly(stream, -size % _BLOCK)
+
+
+def _exactly(stream: gzip.GzipFile, size: int) -> bytes:
+    content = stream.read(size)
+    if len(content) < size:
+        raise EOFError
+    return content
+
+
+def _parse_header(header: bytes) -> tuple[str, int]:
+    name = header[:100].rstrip(b"\0").decode("utf-8", "replace")
+    # The checksum is the sum of all bytes, its own eight counted as spaces.
+    told = header[148:156].strip(b" \0")
+    if header[257:262] != b"ustar" or not re.fullmatch(rb"[0-7]{1,8}", told):
+        raise _BadRecordingError("it is no tar archive")
+    if int(told, 8) != sum(header) - sum(header[148:156]) + 8 * ord(" "):
+        raise _BadRecordingError("it is damaged")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise _BadRecordingError(f"its member {name[:80]!r} points outside of it")
+    size = header[124:136]
+    if header[156:157] not in {b"0", b"\0"} or not _SIZE.fullmatch(size):
+        raise _BadRecordingError(f"its member {name[:80]!r} is not a regular file")
+    return name, int(size.strip(b" \0"), 8)
 
 
 def _parse(path: str, manifest: str, files: dict[str, bytes]) -> RecordingTree:
@@ -288,19 +291,26 @@ def _parse(path: str, manifest: str, files: dict[str, bytes]) -> RecordingTree:
             else "its manifest is not kgpuctl's"
         )
     answers: dict[tuple[str, str], Answer] = {}
+    unused = set(files)
     for line in filter(None, lines):
         try:
             method, name, verdict, value = line.split("\t")
-            name = _unescape(name)
-            answers[method, name] = _SPELLED[method](name, verdict, value, files)
+            key = (method, _unescape(name))
+            if key in answers:
+                raise _BadRecordingError(f"its manifest answers twice: {line[:60]!r}")
+            answers[key] = _SPELLED[method](key[1], verdict, value, files)
+            if verdict == "file":
+                unused.discard(f"files/{value}")
         except (ValueError, KeyError) as error:
             raise _BadRecordingError(f"its manifest has a damaged line: {line[:60]!r}") from error
-    return RecordingTree(path, time.removeprefix("time\t"), answers)
+    if unused:
+        raise _BadRecordingError(f"no line of its manifest names {min(unused)}")
+    return RecordingTree(path, time.removeprefix("time\t")[:40], answers)
 
 
 def _parse_read(name: str, verdict: str, value: str, files: dict[str, bytes]) -> Answer:
     if verdict == "file":
-        return files[name]
+        return files[f"files/{value}"]
     if verdict == "text":
         return _unescape(value).encode("utf-8", "surrogateescape")
     return _parse_other(name, verdict, value)
@@ -318,8 +328,10 @@ def _parse_text(name: str, verdict: str, value: str, _: dict[str, bytes]) -> Ans
 
 def _parse_node(name: str, verdict: str, value: str, _: dict[str, bytes]) -> Answer:
     if verdict == "node":
-        kind, mode = value.split(" ")
-        return Node(kind, int(mode, 8))
+        match = re.fullmatch(r"([a-z]{1,10}) ([0-7]{1,5})", value)
+        if not match:
+            raise ValueError(value)
+        return Node(match[1], int(match[2], 8))
     return _parse_other(name, verdict, value)
 
 

@@ -48,11 +48,15 @@ LIVE_WITNESSES: Final = tuple(
 )
 
 
+# Of a file's content, what a recording may have.
+Keep = Callable[[bytes], bytes]
+
+
 class Tree(Protocol):
     """A host's files. Each answer is a value, None for "not there", or why it is not known."""
 
-    def read(self, path: str) -> Fact[bytes | None]:
-        """Return the content of a regular file."""
+    def read(self, path: str, keep: Keep | None = None) -> Fact[bytes | None]:
+        """Return the content of a regular file; `keep` is for who records it."""
         ...
 
     def names(self, path: str) -> Fact[tuple[str, ...] | None]:
@@ -125,8 +129,9 @@ class DirectoryTree:
         """Whether this is the running system itself."""
         return self.answer is not None
 
-    def read(self, path: str) -> Fact[bytes | None]:
+    def read(self, path: str, keep: Keep | None = None) -> Fact[bytes | None]:
         """Return the content of a regular file of at most MAX_FILE bytes."""
+        del keep  # nothing is recorded here
         answer: list[Unread | None] = []
         with _told(path, answer):
             # O_NONBLOCK: opening a FIFO must not wait for a writer.

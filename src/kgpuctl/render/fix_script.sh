@@ -160,7 +160,7 @@ add_lines() {
     fi
     mkdir -p "${file%/*}" || give_up "Could not make ${file%/*}."
     change_file "$file" "$text" "$waiting"
-    say "$file: written."
+    if [ "$waiting" = none ]; then say "$file: written."; else say "$file: written (needs a reboot)."; fi
 }
 
 # FILE MODULE...: load modules now, and through FILE at each boot.
@@ -358,7 +358,7 @@ kernel_file() {
     fi
     text=$(edit_words edit "$1" "$2" "$missing" "$extra" && echo .) || give_up "Could not edit $1."
     change_file "$1" "${text%.}" boot
-    say "$1: added ${missing:-nothing}, took off ${extra:-nothing}."
+    say "$1: added ${missing:-nothing}, took off ${extra:-nothing} (needs a reboot)."
 }
 
 # VARIABLE ADD REMOVE COMMAND: /etc/default/grub.d is read after /etc/default/grub and may undo its words.
@@ -422,6 +422,7 @@ kernel_command() {
     fi
     set_words "$missing" "$extra"
     reboot=yes
+    say "The kernel command line: added ${missing:-nothing}, took off ${extra:-nothing} (needs a reboot)."
     after=$(read_words) || give_up 'Could not read the kernel command line after the change.'
     remember "$(in_any_line "$before")" "$(in_any_line "$after")"
 }
@@ -433,17 +434,17 @@ remember() {
     if [ -e "$state/kernel-removed" ]; then removed=$(cat "$state/kernel-removed"); fi
     for word in $2; do
         if has "$1" "$word"; then continue; fi
-        if has "$removed" "$word"; then removed=$(without "$removed" "$word"); else added="$added $word"; fi
+        if has "$removed" "$word"; then removed=$(drop_word "$removed" "$word"); else added="$added $word"; fi
     done
     for word in $1; do
         if has "$2" "$word"; then continue; fi
-        if has "$added" "$word"; then added=$(without "$added" "$word"); else removed="$removed $word"; fi
+        if has "$added" "$word"; then added=$(drop_word "$added" "$word"); else removed="$removed $word"; fi
     done
     printf '%s' "${removed# }" >"$state/kernel-removed" && printf '%s' "${added# }" >"$state/kernel-added"
 }
 
-# LIST WORD: print the list without the word.
-without() {
+# LIST WORD: print the list less the word.
+drop_word() {
     kept=''
     for each in $1; do
         if [ "$each" != "$2" ]; then kept="$kept $each"; fi

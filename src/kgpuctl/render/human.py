@@ -57,7 +57,8 @@ class Printer:
         self._print(f"{count_line(report)}{hint}", indent=2)
 
     def _show_area(self, area: str, findings: tuple[Finding, ...]) -> None:
-        worst = max((_weight(finding) for finding in findings), key=_ORDER.index)
+        asked = {_weight(finding) for finding in findings} - {Status.SKIPPED}
+        worst = max(asked or {Status.SKIPPED}, key=_ORDER.index)
         self._print(f"{area:<10} {_tell_counts(findings)}", mark=worst)
         for _, members in groupby(findings, key=lambda finding: finding.id):
             listed = [item for item in members if self.verbose or _is_listed(item)]

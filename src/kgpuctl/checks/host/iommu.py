@@ -15,7 +15,7 @@ _TABLES: Final[Mapping[Vendor, str]] = {
 }
 # Arguments that switch the IOMMU off, by the vendors that they concern.
 _OFF: Final = (
-    ("iommu", "off", frozenset(Vendor)),
+    ("iommu", "off", frozenset(Vendor) - {Vendor.ARM}),
     ("intel_iommu", "off", frozenset({Vendor.INTEL})),
     ("amd_iommu", "off", frozenset({Vendor.AMD})),
 )

@@ -135,9 +135,9 @@ def kata_files(case: HostCase, handler: KataHandler) -> Outcome:
     """The configuration may name a QEMU, kernel or image where no installer put one."""
     judge = failed if case.after_install else warned
     reinstall = "Install Kata again on this node, with versions that belong together."
-    if not known(handler.config):
-        what = f"no {handler.config_path}" if handler.config_path else "it names no ConfigPath"
-        return judge(what, reinstall)
+    problem = known(handler.problem)
+    if problem:
+        return judge(problem, reinstall)
     missing = [item for item in handler.artifacts if not known(item.exists)]
     if missing:
         listed = ", ".join(f"{item.path} ({item.key})" for item in missing)

@@ -6,6 +6,7 @@ from kgpuctl.checks.check import Check
 from kgpuctl.checks.host import (
     driver,
     gpu,
+    group,
     iommu,
     kubelet,
     leftovers,
@@ -21,6 +22,7 @@ HOST_CHECKS: Final[tuple[Check[HostCase], ...]] = (
     *iommu.CHECKS,
     *driver.CHECKS,
     *gpu.CHECKS,
+    *group.CHECKS,
     *runtime.CHECKS,
     *kubelet.CHECKS,
     *room.CHECKS,
