@@ -13,14 +13,15 @@ from typing import Final
 
 from kgpuctl.checks.check import run
 from kgpuctl.checks.host.case import HostCase
+from kgpuctl.checks.host.subject import describe
 from kgpuctl.checks.host.table import HOST_CHECKS
 from kgpuctl.host.facts import Fact, HostFacts, Node, Source, SourceKind
 from kgpuctl.host.live import answer
 from kgpuctl.host.reader import read_host
-from kgpuctl.host.recording import Recorder
-from kgpuctl.host.tree import DirectoryTree, Tree
+from kgpuctl.host.recording import Recorder, open_recording
+from kgpuctl.host.tree import DirectoryTree, Keep, Tree
 from kgpuctl.names import Stack, Tee
-from kgpuctl.report import PROBLEMS, Result, Status
+from kgpuctl.report import PROBLEMS, Claim, Report, Result, Status
 
 TIME: Final = "2026-01-02T03:04:05+00:00"
 GIB: Final = 2**30
@@ -245,7 +246,7 @@ VGA: Final = 0x030000
 
 def gpu(address: str = GPU, **changes: object) -> Pci:
     """Return an A10: a 3D controller with its windows assigned, alone in its group, and free."""
-    bus = int(address[5:7], 16)
+    bus = int(address.split(":")[1], 16)
     sound = Pci(
         address=address,
         vendor=NVIDIA,
@@ -324,7 +325,7 @@ def isa_bridge(driver: str | None, group: int) -> Pci:
 
 def nvswitch(address: str, driver: str | None = None) -> Pci:
     """Return an NVSwitch of an HGX board."""
-    group = int(address[5:7], 16)
+    group = int(address.split(":")[1], 16)
     return function(address, 0x22A3, 0x068000, driver, group=group)
 
 
@@ -363,17 +364,21 @@ class Kube:
     drop_in: str
 
 
-KUBELET: Final = """\
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-authentication:
-  anonymous:
-    enabled: false
-featureGates:
-  KubeletPodResourcesGet: true
-  RuntimeClassInImageCriApi: true
-runtimeRequestTimeout: 20m
-"""
+_GATES: Final = ("KubeletPodResourcesGet", "RuntimeClassInImageCriApi")
+
+
+def kubelet_yaml(*gates: str, timeout: str = "20m") -> str:
+    """Return a kubelet's configuration with these feature gates open."""
+    opened = "".join(f"  {gate}: true\n" for gate in gates)
+    return (
+        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+        "authentication:\n  anonymous:\n    enabled: false\n"
+        f"featureGates:\n{opened or '  OtherGate: true'}\n"
+        f"runtimeRequestTimeout: {timeout}\n"
+    )
+
+
+KUBELET: Final = kubelet_yaml(*_GATES)
 _FLAGS: Final = "feature-gates=KubeletPodResourcesGet=true"
 KUBELET_34: Final = "Kubernetes v1.34.2"
 KUBELET_FILE: Final = "/var/lib/kubelet/config.yaml"
@@ -635,7 +640,7 @@ class HostTree:
             self._kernel_modules(),
             self._firmware(),
             self._groups(),
-            *(device.entries() for device in self.devices),
+            *(device.entries() for device in self._seen_devices()),
             dict.fromkeys([f"/dev/{name}" for name in ("null", *self.nodes)], ""),
             self.kube.files,
             self.put,
@@ -646,6 +651,12 @@ class HostTree:
             for path, entry in entries.items()
             if not any(path == gone or path.startswith(f"{gone}/") for gone in self.drop)
         }
+
+    def _seen_devices(self) -> tuple[Pci, ...]:
+        """Return the devices as the kernel shows them: without an IOMMU there is no group."""
+        if self.groups:
+            return self.devices
+        return tuple(replace(device, group=None) for device in self.devices)
 
     def _proc(self) -> Files:
         flags = [flag for flag in (*self.cpu.flags, *self.flags) if flag not in self.without_flags]
@@ -702,7 +713,7 @@ class HostTree:
         }
 
     def _groups(self) -> Files:
-        numbers = {device.group for device in self.devices} - {None}
+        numbers = {device.group for device in self._seen_devices()} - {None}
         files: dict[str, Entry] = {"/sys/kernel/iommu_groups": DIRECTORY}
         for number in numbers:
             folder = f"/sys/kernel/iommu_groups/{number}"
@@ -763,9 +774,9 @@ class AnsweringTree:
     tree: Tree
     answers: Answers
 
-    def read(self, path: str) -> Fact[bytes | None]:
+    def read(self, path: str, keep: Keep | None = None) -> Fact[bytes | None]:
         """Return the content of a regular file."""
-        return self.tree.read(path)
+        return self.tree.read(path, keep)
 
     def names(self, path: str) -> Fact[tuple[str, ...] | None]:
         """Return the sorted names in a directory."""
@@ -838,11 +849,60 @@ def problems(results: Iterable[Result]) -> dict[str, str]:
     return {id_: status.value for id_, status in found.items()}
 
 
-def recording(tree: Tree, *devices: str) -> bytes:
+def recording(tree: Tree, aims: Aims = BEFORE) -> bytes:
     """Return the recording of a host."""
     recorder = Recorder(tree)
-    read_facts(recorder, *devices)
+    case_of(recorder, aims)
     return recorder.pack(TIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What preflight makes of a host; `silent` are results that leave out why or what to do."""
+
+    problems: Mapping[str, str]
+    exit_code: int
+    silent: tuple[str, ...]
+    results: tuple[Result, ...]
+
+    def remedy(self, id_: str) -> str:
+        """Return the remedy of a check's first problem."""
+        found = next(item for item in self.results if item.id == id_ and item.is_problem)
+        return found.remedy.text if found.remedy else ""
+
+    def message(self, id_: str, subject: str = "") -> str:
+        """Return what a check said of one subject."""
+        return next(
+            item.message for item in self.results if (item.id, item.subject) == (id_, subject)
+        )
+
+    def status(self, id_: str, subject: str = "") -> str:
+        """Return how a check ended for one subject."""
+        return next(
+            item.status.value for item in self.results if (item.id, item.subject) == (id_, subject)
+        )
+
+
+def verdict(tree: Tree, aims: Aims = BEFORE) -> Verdict:
+    """Judge a host and sum it up."""
+    case = case_of(tree, aims)
+    results = run(HOST_CHECKS, case)
+    report = Report("preflight", Claim("", "", ""), describe(case), results)
+    silent = tuple(item.id for item in results if _is_silent(item))
+    return Verdict(problems(results), report.exit_code, silent, results)
+
+
+def _is_silent(result: Result) -> bool:
+    if result.status is Status.SKIPPED:
+        return not result.message
+    return result.is_problem and not (result.message and result.remedy and result.remedy.text)
+
+
+def replayed(tree: Tree, folder: Path, aims: Aims = BEFORE) -> Verdict:
+    """Record a host into a file, and judge that file."""
+    file = folder / "recording.tar.gz"
+    file.write_bytes(recording(tree, aims))
+    return verdict(open_recording(str(file)), aims)
 
 
 def kernel_config(*builtin: str) -> bytes:

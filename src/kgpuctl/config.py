@@ -1,7 +1,10 @@
 """kgpuctl.toml and KGPUCTL_* variables as a frozen value."""
 
 import datetime as dt
+import errno
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,10 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from kgpuctl.errors import UnreachableError, UsageError
+from kgpuctl.errors import UsageError, shown
 from kgpuctl.names import Stack, Tee
 
 FILE: Final = "kgpuctl.toml"
+MAX_SIZE: Final = 64 * 1024
 _KEYS: Final = ("confidential", "devices", "stack", "waive")
 _WAIVER_KEYS: Final = ("id", "reason", "until")
 _PREFIX: Final = "KGPUCTL_"
@@ -55,6 +59,7 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
                 f"There is no variable {name}{nearest(name, _VARIABLES)}",
                 remedy=f"Unset it; known are {', '.join(_VARIABLES)}.",
             )
+    environment = {name: value for name, value in environment.items() if value}
     named = path or (
         Path(environment["KGPUCTL_CONFIG"]) if "KGPUCTL_CONFIG" in environment else None
     )
@@ -73,30 +78,43 @@ def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
 
 def _read(path: Path, *, must_exist: bool) -> Mapping[str, object]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = _read_small(path)
+        return tomllib.loads(content.decode())
     except FileNotFoundError as error:
         if not must_exist:
             return {}
         raise UsageError(
             f"There is no configuration file {path}.", remedy="Correct --config or leave it out."
         ) from error
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror or error}.",
+            remedy="Correct it, or name another file with --config.",
+        ) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path} is not TOML: {error}.",
             remedy="Correct the file; see docs/reference/config.md.",
         ) from error
-    except OSError as error:
-        raise UnreachableError(
-            f"{path} cannot be read: {error.strerror or error}.",
-            remedy="Correct its permissions, or name another file with --config.",
-        ) from error
+
+
+def _read_small(path: Path) -> bytes:
+    """Read a regular file of at most MAX_SIZE; a FIFO or a device would never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        content = file.read(MAX_SIZE + 1)
+    if len(content) > MAX_SIZE:
+        raise OSError(errno.EFBIG, f"it is larger than {MAX_SIZE // 1024} KiB")
+    return content
 
 
 def _refuse_unknown(table: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
     for key in table:
         if key not in known:
             raise UsageError(
-                f"{where} has an unknown key {key}{nearest(key, known)}",
+                f"{where} has an unknown key {shown(key)}{nearest(key, known)}",
                 remedy=f"Known keys are {', '.join(known)}.",
             )
 
@@ -107,7 +125,7 @@ def _choice(kind: type[E], value: object, where: str) -> E | None:
     allowed = [item.value for item in kind]
     if value not in allowed:
         raise UsageError(
-            f"{where} is {value!r}{nearest(str(value), allowed)}",
+            f"{where} is {shown(str(value))}{nearest(str(value), allowed)}",
             remedy=f"Use one of {', '.join(allowed)}.",
         )
     return kind(str(value))
@@ -129,7 +147,7 @@ def pci_address(text: str) -> str:
     )
     if not match:
         raise UsageError(
-            f"{text!r} is not a PCI address.",
+            f"{shown(text)} is not a PCI address.",
             remedy="Write it as `lspci -D` and `ls /sys/bus/pci/devices` show it: 0000:65:00.0.",
         )
     return f"{match[1] or '0000'}:{match[2]}"

@@ -3,7 +3,14 @@
 Exit code 1 is left to Python: a traceback is a bug, never a finding.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+LONGEST: Final = 80  # of a user's own words in a message
+
+
+def shown(word: str) -> str:
+    """Return what a user gave as it can stand in a message: quoted, and cut where it is long."""
+    return repr(word if len(word) <= LONGEST else f"{word[:LONGEST]}…")
 
 
 class KgpuctlError(Exception):

@@ -7,6 +7,13 @@ from enum import StrEnum
 from kgpuctl.errors import KgpuctlError
 
 
+def printable(text: str) -> str:
+    """Replace what is not printable: a host's files must not command the reader's terminal."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 class Status(StrEnum):
     """How one check or step ended; the order is from good to bad."""
 

@@ -16,7 +16,7 @@ PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md
 
 
 def test_every_check_is_explained_and_nothing_else_is() -> None:
-    assert list(load_explained()) == [check.id for check in HOST_CHECKS]
+    assert sorted(load_explained()) == sorted(check.id for check in HOST_CHECKS)
 
 
 def test_no_explanation_is_a_placeholder() -> None:

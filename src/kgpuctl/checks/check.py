@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.names import CHECKS_PAGE
-from kgpuctl.report import Remedy, Result, Status
+from kgpuctl.report import Remedy, Result, Status, printable
 
 Facts = TypeVar("Facts")
 Thing = TypeVar("Thing")
@@ -176,8 +176,8 @@ def _result(item: Check[Facts], outcome: Outcome) -> Result:
         id=item.id,
         title=item.title,
         status=outcome.status,
-        subject=outcome.subject,
-        message=outcome.message,
-        remedy=outcome.remedy,
+        subject=printable(outcome.subject),
+        message=printable(outcome.message),
+        remedy=outcome.remedy and replace(outcome.remedy, text=printable(outcome.remedy.text)),
         docs=f"{CHECKS_PAGE}#{item.id}",
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from kgpuctl.config import Waiver, nearest
-from kgpuctl.errors import UsageError
+from kgpuctl.errors import UsageError, shown
 from kgpuctl.report import PROBLEMS, Result
 
 
@@ -31,6 +31,6 @@ def refuse_unknown_ids(waivers: Iterable[Waiver], known: Iterable[str]) -> None:
     for waiver in waivers:
         if waiver.id not in ids:
             raise UsageError(
-                f"There is no check {waiver.id} to waive{nearest(waiver.id, ids)}",
+                f"There is no check {shown(waiver.id)} to waive{nearest(waiver.id, ids)}",
                 remedy="`kgpuctl checks` lists all ids.",
             )

@@ -1,6 +1,8 @@
 """The command line: the commands, and the one place where errors become words and exit codes."""
 
+import re
 import sys
+from contextlib import suppress
 from itertools import pairwise
 from typing import Annotated
 
@@ -11,8 +13,9 @@ from kgpuctl.cli.checks import checks
 from kgpuctl.cli.preflight import preflight
 from kgpuctl.cli.session import Output, emit
 from kgpuctl.errors import KgpuctlError, UsageError
+from kgpuctl.stdout import INTERRUPTED, complain, write
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="kgpuctl",
@@ -52,21 +55,36 @@ app.command(short_help="Check whether this host can give its GPUs to Kata VMs.")
 app.command(short_help="List all checks, or explain one.")(checks)
 
 
-def run() -> None:
+def run() -> int:
     """Run the command line; every KgpuctlError becomes words on stderr and its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a C locale cannot print every character
     try:
-        code = app(standalone_mode=False)
+        code = _ended()
     except KgpuctlError as error:
-        code = _tell(error)
+        return _tell(error)
+    except typer.Abort:
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:  # the parser keeps a KeyboardInterrupt to itself
+        complain(INTERRUPTED)
+    return code
+
+
+def _ended() -> int:
+    """Run the parser and the command; what the parser says counts as our own error."""
+    try:
+        code = app(standalone_mode=False)
+        write("")  # what the parser printed may still be on its way
     except typer.TyperException as error:
-        code = _tell(_usage(error))
-    except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("\ninterrupted: nothing was changed on the host\n")
-        code = INTERRUPTED
-    sys.exit(code if isinstance(code, int) else 0)
+        raise _usage(error) from error
+    except SystemExit:  # the parser's way of saying that nobody reads its help any more
+        return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        write("")  # the help met a closed or full stdout: this tells which
+    return code if isinstance(code, int) else 0
 
 
 def _usage(error: typer.TyperException) -> UsageError:
@@ -74,33 +92,30 @@ def _usage(error: typer.TyperException) -> UsageError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "kgpuctl"
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    return UsageError(message, remedy=f"`{command} --help` shows what it takes.")
+    end = "" if message.endswith((".", "?", ")")) else "."
+    return UsageError(f"{message}{end}", remedy=f"`{command} --help` shows what it takes.")
 
 
 def _tell(error: KgpuctlError) -> int:
     """Say on stderr what stopped the run; programs get it in the envelope that they asked for."""
-    from rich.console import Console
-
-    from kgpuctl.render.human import show_error
     from kgpuctl.report import Claim, Report, Subject
 
-    show_error(Console(stderr=True, highlight=False, emoji=False), error)
+    complain(f"error: {error.message}\n  try: {error.remedy}\n")
     output = _wanted_output(sys.argv[1:])
     if output is not Output.HUMAN:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "kgpuctl")
         empty = Subject((), {})
-        emit(Report(command, Claim("", "", ""), empty, (), error=error), output)
+        with suppress(KgpuctlError):  # stdout itself may be what failed
+            emit(Report(command, Claim("", "", ""), empty, (), error=error), output)
     return error.exit_code
 
 
 def _wanted_output(words: list[str]) -> Output:
-    """Find -o in the arguments, also where they could not be parsed."""
+    """Find the last -o in the arguments, also where they could not be parsed."""
+    found = Output.HUMAN
     for word, following in pairwise([*words, ""]):
-        value = following if word in {"-o", "--output"} else ""
-        for prefix in ("--output=", "-o"):
-            if word.startswith(prefix) and word != "-o":
-                value = word.removeprefix(prefix)
-                break
-        if value in {item.value for item in Output}:
-            return Output(value)
-    return Output.HUMAN
+        match = re.fullmatch(r"--output(?:=(.*))?|-[a-np-z]*o(.*)", word, re.DOTALL)
+        if match:
+            value = match[1] or match[2] or following
+            found = Output(value) if value in set(Output) else found
+    return found

@@ -4,12 +4,13 @@ from typing import Annotated
 
 import typer
 
-from kgpuctl.cli.session import ListOutput, write
+from kgpuctl.cli.session import ListOutput
+from kgpuctl.stdout import write
 
 
 def checks(
     id: Annotated[  # noqa: A002  # the word users type
-        str | None, typer.Argument(metavar="[ID]", help="The check to explain.")
+        str | None, typer.Argument(metavar="[ID]", help="A check to explain, or an area to list.")
     ] = None,
     *,
     output: Annotated[
@@ -22,18 +23,19 @@ def checks(
     """
     from kgpuctl.checks.host.table import HOST_CHECKS
     from kgpuctl.config import nearest
-    from kgpuctl.errors import UsageError
+    from kgpuctl.errors import UsageError, shown
     from kgpuctl.explained import load_explained
     from kgpuctl.render import reference
 
     ids = [check.id for check in HOST_CHECKS]
-    if id is not None and id not in ids:
+    wanted = [check for check in HOST_CHECKS if id in {None, check.id, check.id.partition(".")[0]}]
+    if not wanted:
         raise UsageError(
-            f"There is no check {id}{nearest(id, ids)}", remedy="`kgpuctl checks` lists all ids."
+            f"There is no check {shown(id or '')}{nearest(id or '', ids)}",
+            remedy="`kgpuctl checks` lists all ids.",
         )
-    wanted = [check for check in HOST_CHECKS if id in {None, check.id}]
     entries = reference.entries(((check.id, check.title) for check in wanted), load_explained())
     if output is ListOutput.JSON:
         write(reference.as_json(entries))
     else:
-        write(reference.as_list(entries) if id is None else reference.as_text(entries[0]))
+        write(reference.as_text(entries[0]) if id in ids else reference.as_list(entries))

@@ -73,11 +73,13 @@ def preflight(  # noqa: PLR0913  # a command's options are its parameters
     from kgpuctl.errors import UsageError
     from kgpuctl.output import refuse_existing, write_output
 
-    if recording and (root != "/" or record):
+    if recording is not None and (root != "/" or record):
         raise UsageError(
             f"--from cannot be used with {'--record' if record else '--root'}.",
             remedy="Judge a recording, or a directory, or this host.",
         )
+    if record and record == fix_script:
+        raise UsageError(f"--record and --fix-script both name {record}.", remedy="Name two files.")
     for path in filter(None, (record, fix_script)):
         refuse_existing(path, force=force)
     settings = load_config(config, os.environ)

@@ -62,7 +62,7 @@ def judge(wishes: Wishes) -> Judged:
     """Read the host that was named and ask it every check."""
     refuse_unknown_ids(wishes.waivers, (check.id for check in HOST_CHECKS))
     time = wishes.now.isoformat(timespec="seconds")
-    if wishes.recording:
+    if wishes.recording is not None:
         recording = open_recording(wishes.recording)
         recorder = Recorder(recording)
         kind, path, time = SourceKind.RECORDING, wishes.recording, recording.time

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kgpuctl.stdout import write
+
 if TYPE_CHECKING:
     from kgpuctl.report import Report
 
@@ -43,16 +45,6 @@ OnlyProblemsOption = Annotated[
 ]
 
 
-def write(text: str) -> None:
-    """Write to stdout; a reader that went away early is no error of ours."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python would complain once more when it closes stdout at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def emit(report: Report, output: Output, *, verbose: bool = False, no_color: bool = False) -> None:
     """Write a report to stdout in the form that was asked for."""
     match output:
@@ -77,7 +69,10 @@ def _as_text(report: Report, *, verbose: bool, no_color: bool) -> str:
 
     from kgpuctl.render.human import Printer
 
-    console = Console(file=sys.stdout, no_color=no_color or None, highlight=False, emoji=False)
+    plain = no_color or bool(os.environ.get("NO_COLOR"))
+    console = Console(
+        file=sys.stdout, color_system=None if plain else "auto", highlight=False, emoji=False
+    )
     with console.capture() as capture:
         Printer(console, verbose).show(report)
     return capture.get()

@@ -31,10 +31,14 @@ _ARTIFACT_KEYS: Final = ("path", "kernel", "image", "initrd")
 
 @dataclass(frozen=True, slots=True)
 class Flavour:
-    """A way of shipping a container runtime; any of `traces` shows that a host has it."""
+    """A way of shipping a container runtime; any of `traces` shows that a host has it.
+
+    `hints` (a configuration directory) may outlive it, and count where nothing else is found.
+    """
 
     name: str
     traces: tuple[str, ...]
+    hints: tuple[str, ...]
     config: str
     unit: str
     programs: tuple[str, ...]
@@ -46,7 +50,8 @@ class Flavour:
 FLAVOURS: Final = (
     Flavour(
         "k3s",
-        ("/var/lib/rancher/k3s/agent", "/etc/rancher/k3s"),
+        ("/var/lib/rancher/k3s/agent",),
+        ("/etc/rancher/k3s",),
         "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
         "k3s",
         ("/var/lib/rancher/k3s/data/current/bin/containerd",),
@@ -54,7 +59,8 @@ FLAVOURS: Final = (
     ),
     Flavour(
         "RKE2",
-        ("/var/lib/rancher/rke2/agent", "/etc/rancher/rke2"),
+        ("/var/lib/rancher/rke2/agent",),
+        ("/etc/rancher/rke2",),
         "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
         "rke2-agent",
         ("/var/lib/rancher/rke2/bin/containerd",),
@@ -62,7 +68,8 @@ FLAVOURS: Final = (
     ),
     Flavour(
         "k0s",
-        ("/var/lib/k0s", "/etc/k0s"),
+        ("/var/lib/k0s",),
+        ("/etc/k0s",),
         "/etc/k0s/containerd.toml",
         "k0sworker",
         ("/var/lib/k0s/bin/containerd",),
@@ -71,6 +78,7 @@ FLAVOURS: Final = (
     Flavour(
         "microk8s",
         ("/var/snap/microk8s/current",),
+        (),
         "/var/snap/microk8s/current/args/containerd.toml",
         "snap.microk8s.daemon-containerd",
         ("/snap/microk8s/current/bin/containerd",),
@@ -84,6 +92,7 @@ FLAVOURS: Final = (
             "/usr/local/bin/containerd",
             "/opt/confidential-containers/bin/containerd",
         ),
+        (),
         "/etc/containerd/config.toml",
         "containerd",
         (
@@ -93,31 +102,37 @@ FLAVOURS: Final = (
         ),
         "/var/lib/containerd",
     ),
-    Flavour("cri-o", ("/etc/crio", "/usr/bin/crio"), "", "crio", (), "/var/lib", supported=False),
-    Flavour("docker", ("/usr/bin/dockerd",), "", "docker", (), "/var/lib", supported=False),
+    Flavour(
+        "cri-o", ("/usr/bin/crio",), ("/etc/crio",), "", "crio", (), "/var/lib", supported=False
+    ),
+    Flavour("docker", ("/usr/bin/dockerd",), (), "", "docker", (), "/var/lib", supported=False),
 )
 
 
 def read_runtime(tree: Tree) -> Fact[Runtime | None]:
     """Return the container runtime, None where there is none, or why that is not known."""
     unread: Unread | None = None
-    for flavour in FLAVOURS:
-        for trace in flavour.traces:
-            node = tree.node(trace)
-            if isinstance(node, Unread):
-                unread = unread or node
-            elif node is not None:
-                return Runtime(
-                    flavour=flavour.name,
-                    supported=flavour.supported,
-                    unit=flavour.unit,
-                    version=_read_version(tree, flavour),
-                    config=_read_config(tree, flavour.config)
-                    if flavour.config
-                    else ContainerdConfig("", exists=False),
-                    state_dir=flavour.state_dir,
-                )
+    asked = [(flavour, trace) for flavour in FLAVOURS for trace in flavour.traces]
+    asked += [(flavour, hint) for flavour in FLAVOURS for hint in flavour.hints]
+    for flavour, trace in asked:
+        node = tree.node(trace)
+        if isinstance(node, Unread):
+            unread = unread or node
+        elif node is not None:
+            return _read_flavour(tree, flavour)
     return unread
+
+
+def _read_flavour(tree: Tree, flavour: Flavour) -> Runtime:
+    none = ContainerdConfig("", exists=False)
+    return Runtime(
+        flavour=flavour.name,
+        supported=flavour.supported,
+        unit=flavour.unit,
+        version=_read_version(tree, flavour),
+        config=_read_config(tree, flavour.config) if flavour.config else none,
+        state_dir=flavour.state_dir,
+    )
 
 
 def _read_version(tree: Tree, flavour: Flavour) -> Fact[str | None]:
@@ -172,8 +187,8 @@ def render_config(text: str) -> str:
         f"{key} = [{', '.join(map(_quote, _strings(table.get(key))))}]"
         for key in ("disabled_plugins", "imports")
     ]
-    for name, path in _config_paths(table):
-        lines.append(f"[plugins.kept.containerd.runtimes.{_quote(name)}.options]")
+    for plugin, name, path in _config_paths(table):
+        lines.append(f"[plugins.{_quote(plugin)}.containerd.runtimes.{_quote(name)}.options]")
         lines += [f"ConfigPath = {_quote(path)}"] if path else []
     return "\n".join(lines) + "\n"
 
@@ -251,22 +266,38 @@ def _tables(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _config_paths(table: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield the name and the ConfigPath ("": none) of every Kata runtime of one file."""
-    for plugin in _tables(table.get("plugins")).values():
-        containerd = _tables(_tables(plugin).get("containerd"))
+# The plugin whose runtimes count, by the version of the file; any where it tells none.
+_PLUGINS: Final = {
+    1: "cri",
+    2: "io.containerd.grpc.v1.cri",
+    3: "io.containerd.cri.v1.runtime",
+    4: "io.containerd.cri.v1.runtime",
+}
+
+
+def _config_paths(table: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
+    """Yield plugin, name and ConfigPath ("": none) of every Kata runtime of one file."""
+    for plugin, settings in _tables(table.get("plugins")).items():
+        containerd = _tables(_tables(settings).get("containerd"))
         for name, runtime in _tables(containerd.get("runtimes")).items():
             if name.startswith("kata"):
                 path = _tables(_tables(runtime).get("options")).get("ConfigPath")
-                yield name, path if isinstance(path, str) else ""
+                yield plugin, name, path if isinstance(path, str) else ""
 
 
 def _read_handlers(tree: Tree, tables: list[Mapping[str, object]]) -> Iterator[KataHandler]:
-    """Yield the Kata runtimes of all files; a later file's ConfigPath wins."""
+    """Yield the Kata runtimes of all files; a later file's ConfigPath wins.
+
+    A table where this version of the file does not look is ignored, as containerd does.
+    """
     found: dict[str, str] = {}
+    main = tables[0].get("version")
     for table in tables:
-        for name, path in _config_paths(table):
-            found[name] = path or found.get(name, "")
+        version = table.get("version", main)
+        wanted = _PLUGINS.get(version) if isinstance(version, int) else None
+        for plugin, name, path in _config_paths(table):
+            if wanted in {None, plugin}:
+                found[name] = path or found.get(name, "")
     for name, path in sorted(found.items()):
         yield _read_handler(tree, name, path)
 

@@ -180,6 +180,6 @@ def parse_duration(text: str) -> float:
         return 0.0
     number = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
     if not re.fullmatch(rf"(?:{number}(?:h|ms|m|s)){{1,8}}", text):
-        raise ValueError(f"not a duration: {text[:40]!r}")
+        raise ValueError("its runtimeRequestTimeout is not a duration")
     parts = re.findall(rf"({number})(h|ms|m|s)", text)
     return sum(float(value) * _UNITS[unit] for value, unit in parts)

@@ -6,7 +6,7 @@ from typing import Final
 
 from kgpuctl.host.facts import Fact, ModprobeConfig, ModuleIndex, Reason, Unread
 from kgpuctl.host.procfs import parse_modules
-from kgpuctl.host.text import always, read_parsed
+from kgpuctl.host.text import always, keeping, read_parsed
 from kgpuctl.host.tree import MAX_FILE, Tree
 
 # Where modprobe looks (modprobe.d(5)); a file hides those of the same name further down.
@@ -143,7 +143,7 @@ def read_modprobe(tree: Tree) -> Fact[ModprobeConfig]:
     blacklisted: set[str] = set()
     replaced: set[str] = set()
     for path in files.values():
-        config = read_parsed(tree, path, parse_modprobe)
+        config = read_parsed(tree, path, parse_modprobe, keeping(render_modprobe))
         if isinstance(config, Unread):
             return config
         if config is not None:
@@ -154,17 +154,21 @@ def read_modprobe(tree: Tree) -> Fact[ModprobeConfig]:
 
 def parse_modprobe(text: str) -> ModprobeConfig:
     """Parse a file of modprobe.d; modprobe itself ignores lines that it does not know."""
-    blacklisted, replaced, unknown = set(), set(), ""
-    for line in text.replace("\\\n", " ").splitlines():
-        words = line.split(None, 2)
-        if not words or words[0].startswith("#"):
-            continue
-        if words[0] not in _DIRECTIVES:
-            unknown = unknown or line
-        elif words[0] == "blacklist" and len(words) > 1:
+    blacklisted, replaced = set(), set()
+    lines = [line.split(None, 2) for line in text.replace("\\\n", " ").splitlines()]
+    directives = [words for words in lines if words and not words[0].startswith("#")]
+    for words in directives:
+        if words[0] == "blacklist" and len(words) > 1:
             blacklisted.add(words[1].replace("-", "_"))
-        elif words[0] == "install" and len(words) > 2 and _DOES_NOTHING.fullmatch(words[2]):  # noqa: PLR2004
+        elif words[0] == "install" and _DOES_NOTHING.fullmatch(" ".join(words[2:])):
             replaced.add(words[1].replace("-", "_"))
-    if unknown and not blacklisted and not replaced:
-        raise ValueError(f"not a line of modprobe.d: {unknown[:40]!r}")
+    if directives and not any(words[0] in _DIRECTIVES for words in directives):
+        raise ValueError("no line of it is one of modprobe.d's")
     return ModprobeConfig(frozenset(blacklisted), frozenset(replaced))
+
+
+def render_modprobe(text: str) -> str:
+    """Return the lines that are judged; options may hold anything."""
+    config = parse_modprobe(text)
+    lines = [f"blacklist {name}\n" for name in sorted(config.blacklisted)]
+    return "".join(lines + [f"install {name} /bin/false\n" for name in sorted(config.replaced)])

@@ -12,6 +12,7 @@ from kgpuctl.host.facts import (
     Firmware,
     GpuDetails,
     HostFacts,
+    IoRange,
     Reason,
     Runtime,
     Source,
@@ -98,7 +99,7 @@ def read_host(tree: Tree, source: Source, devices: Collection[str] = ()) -> Host
         iommus=read_iommus(tree),
         groups=read_groups(tree, found, frozenset(details)),
         interrupts=_required(tree, "/proc/interrupts", parse_interrupts),
-        io_ranges=_required(tree, "/proc/iomem", parse_iomem),
+        io_ranges=_read_io_ranges(tree),
         devices=found,
         details=details,
         runtime=runtime,
@@ -121,6 +122,13 @@ def _line(tree: Tree, path: str, pattern: str) -> Fact[str]:
     if isinstance(text, Unread) or re.fullmatch(pattern, text.strip()):
         return text.strip() if isinstance(text, str) else text
     return Unread(path, Reason.UNUSABLE, f"not what it should hold: {text[:40]!r}")
+
+
+def _read_io_ranges(tree: Tree) -> Fact[tuple[IoRange, ...]]:
+    ranges = _required(tree, "/proc/iomem", parse_iomem)
+    if isinstance(ranges, tuple) and not any(item.end for item in ranges):
+        return Unread("/proc/iomem", Reason.NOT_PERMITTED)
+    return ranges
 
 
 def _read_parameter(tree: Tree, name: str) -> Fact[str | None]:

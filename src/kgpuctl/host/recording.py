@@ -24,6 +24,7 @@ from kgpuctl.host.tree import MAX_FILE, Keep, Tree
 HEADER: Final = "kgpuctl-recording\t1"
 MAX_MEMBERS: Final = 20_000
 MAX_SIZE: Final = 256 * 1024 * 1024
+MAX_PADDING: Final = 64 * 1024
 _INLINE: Final = 512  # bytes of content kept in the manifest itself
 _VERDICTS: Final = {
     Reason.NOT_PERMITTED: "denied",
@@ -184,10 +185,11 @@ def open_recording(path: str) -> RecordingTree:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             return _load(path, file)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(
-            f"There is no recording {path}.",
-            remedy="Give --from a file that `kgpuctl preflight --record FILE` wrote.",
+            f"There is no recording {path or repr(path)}.",
+            remedy="Give --from a file that `kgpuctl preflight --record FILE` wrote; a directory "
+            "goes to --root.",
         ) from error
     except (gzip.BadGzipFile, zlib.error, EOFError, _BadRecordingError) as error:
         raise UnreachableError(
@@ -248,6 +250,7 @@ def _members(stream: gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
     for count in range(MAX_MEMBERS + 1):
         header = _exactly(stream, _BLOCK)
         if not header.strip(b"\0"):
+            _refuse_more(stream)
             return
         name, size = _parse_header(header)
         total += size
@@ -257,6 +260,13 @@ def _members(stream: gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
             raise _BadRecordingError(f"it unpacks to more than {MAX_SIZE // 2**20} MiB")
         yield name, _exactly(stream, size)
         _exactly(stream, -size % _BLOCK)
+
+
+def _refuse_more(stream: gzip.GzipFile) -> None:
+    """Read to the end, which checks the sum of it all; only padding may come there."""
+    rest = stream.read(MAX_PADDING + 1)
+    if len(rest) > MAX_PADDING or rest.strip(b"\0"):
+        raise _BadRecordingError("something follows its end")
 
 
 def _exactly(stream: gzip.GzipFile, size: int) -> bytes:

@@ -19,8 +19,8 @@ from kgpuctl.host.facts import Fact, Node, Reason, Unread
 MAX_FILE: Final = 32 * 1024 * 1024
 MAX_LINKS: Final = 40  # as the kernel's own limit
 
-# A path counts as absent only where its surroundings were seen: the longest prefix that fits
-# names the witness which must exist. What has none was not recorded, and is not "not there".
+# A path counts as absent only where its surroundings were seen: the first prefix that fits names
+# the witness which must exist. What has none was not recorded, and is not "not there".
 WITNESSES: Final = (
     ("/sys/kernel", "/sys/kernel"),
     ("/sys/firmware/acpi", "/sys/firmware/acpi"),
@@ -40,11 +40,11 @@ WITNESSES: Final = (
     ("/run", "/run"),
     ("/var", "/var/lib"),
 )
+_KERNEL: Final = ("/sys", "/proc", "/dev")
+_NULL: Final = os.makedev(1, 3)
 # Of a running system only these can be hidden from us (a container, a chroot); the rest is it.
 LIVE_WITNESSES: Final = tuple(
-    (prefix, witness)
-    for prefix, witness in WITNESSES
-    if prefix.startswith(("/sys", "/proc", "/dev"))
+    (prefix, witness) for prefix, witness in WITNESSES if prefix.startswith(_KERNEL)
 )
 
 
@@ -102,19 +102,11 @@ class DirectoryTree:
     @classmethod
     def open(cls, root: str, answer: Callable[[str], Fact[str | None]]) -> "DirectoryTree":
         """Open a root directory, or say why it cannot be one; `answer` serves the live root."""
-        absolute = os.path.abspath(root)  # noqa: PTH100  # no symlink is resolved here
         try:
-            mode = os.stat(absolute).st_mode  # noqa: PTH116
-            if not stat.S_ISDIR(mode):
-                raise UsageError(
-                    f"{root} is not a directory.",
-                    remedy="Give --root the directory that stands for the host's /, "
-                    "or --from a recording.",
-                )
-            os.listdir(absolute)  # noqa: PTH208
-        except FileNotFoundError as error:
+            absolute = _listable(root)
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise UsageError(
-                f"There is no directory {root}.",
+                f"There is no directory {root or repr(root)}.",
                 remedy="Give --root the directory that stands for the host's /.",
             ) from error
         except OSError as error:
@@ -138,7 +130,10 @@ class DirectoryTree:
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
             descriptor = os.open(self._real(path), flags)
             try:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                found = os.fstat(descriptor)
+                if found.st_rdev == _NULL and stat.S_ISCHR(found.st_mode):
+                    return b""  # a link to /dev/null is the usual way to mask a file
+                if not stat.S_ISREG(found.st_mode):
                     return Unread(path, Reason.UNUSABLE, "not a regular file")
                 content = _read_all(descriptor)
             finally:
@@ -190,8 +185,8 @@ class DirectoryTree:
                     self._seen[witness] = self._exists(witness)
                 if self._seen[witness]:
                     return True
-                if self.live:
-                    return False
+                if self.live or prefix.startswith(_KERNEL):
+                    return False  # only below other directories a parent's witness will do
         return self.live
 
     def _exists(self, path: str) -> bool:
@@ -237,6 +232,15 @@ class DirectoryTree:
                 place = ""
             todo.extend(target.split("/")[::-1])
         return place
+
+
+def _listable(root: str) -> str:
+    """Return the absolute path of a directory that can be listed."""
+    if not root:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    absolute = os.path.abspath(root)  # noqa: PTH100  # no symlink is resolved here
+    os.listdir(absolute)  # noqa: PTH208
+    return absolute
 
 
 _KINDS: Final = {

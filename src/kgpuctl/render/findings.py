@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from kgpuctl.report import Remedy, Report, Result, Status
+from kgpuctl.report import PROBLEMS, Remedy, Report, Result, Status
 
 SUBJECTS_SHOWN: Final = 3
 _ORDER: Final = tuple(Status)
+_URGENCY: Final = {Status.FAILED: 0, Status.WARNED: 1, Status.UNKNOWN: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ def group(results: Iterable[Result]) -> tuple[Finding, ...]:
         )
         for found in groups.values()
     )
+
+
+def problems(findings: Iterable[Finding]) -> list[Finding]:
+    """Return what asks for something to be done: failures first, what could not be seen last."""
+    found = [item for item in findings if item.status in PROBLEMS and not item.waived]
+    return sorted(found, key=lambda item: _URGENCY[item.status])
 
 
 def remedies(findings: Iterable[Finding]) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -7,7 +7,6 @@ reader. The functions that the steps call are in fix_script.sh.
 
 import re
 import shlex
-import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Final
 
 from kgpuctl import __version__
 from kgpuctl.host.distribution import BOOT_EDITS, INITRAMFS, Boot, Distribution, Family
+from kgpuctl.render.lines import wrap
 from kgpuctl.report import (
     Fix,
     KernelArguments,
@@ -41,18 +41,16 @@ _ONE_WORD_FOR_GRUBBY: Final = (*_ONE_WORD, "modprobe.blacklist")
 _COMMANDS: Final = frozenset({Boot.GRUBBY, Boot.KERNELSTUB, Boot.RPM_OSTREE})
 _ORDER: Final = (KernelArguments, ModuleConfig, StopUnit, LoadModules)
 _BLOCK_NAME: Final = re.compile(r"^(\w+)(?:\(\) \{(?: # (\S+))?|=)", re.MULTILINE)
-_SETTINGS: Final = (
-    "set -euf",
-    "LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin",
-    "export LC_ALL PATH",
-)
-_USAGE: Final = (
-    "*)",
-    "    printf '%s\\n' \"usage: sh $0 [apply | undo]\" >&2",
-    "    exit 2",
-    "    ;;",
-    "esac",
-)
+_SETTINGS: Final = """\
+set -euf
+LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export LC_ALL PATH"""
+_USAGE: Final = """\
+*)
+    printf '%s\\n' "usage: sh $0 [apply | undo]" >&2
+    exit 2
+    ;;
+esac"""
 
 _Asked = Mapping[Remedy, tuple[str, ...]]
 _Texts = Mapping[str, tuple[str, ...]]
@@ -73,16 +71,21 @@ class _Step:
         """Whether it takes effect only at boot."""
         return self.waits_for != "none"
 
+    @property
+    def words(self) -> str:
+        """Say what it does, and whether it needs a reboot."""
+        return f"{self.title} (needs a reboot)" if self.needs_reboot else self.title
+
 
 def dumps(report: Report, distribution: Distribution) -> str:
     """Return the script; equal reports give equal scripts."""
     asked = _asked(report)
     steps = _steps(asked, distribution)
-    by_hand = dict(_by_hand(asked, distribution))
+    by_hand = _by_hand(asked, distribution)
     finishing = _finishing(steps, distribution)
     parts = [
         _header(report, by_hand),
-        _SETTINGS,
+        [_SETTINGS],
         _plan(report, steps, by_hand),
         *([_apply(steps, finishing), _undo(steps, finishing)] if steps else []),
         *_library(steps, distribution.boot),
@@ -133,16 +136,17 @@ def _leaves_work(fix: Fix, distribution: Distribution) -> bool:
             return False
 
 
-def _by_hand(asked: _Asked, distribution: Distribution) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _by_hand(asked: _Asked, distribution: Distribution) -> _Texts:
+    """Return what a person must do, each text once, with the ids of the checks that ask for it."""
+    found: dict[str, tuple[str, ...]] = {}
     for remedy, ids in asked.items():
         doable = [fix for fix in remedy.fixes if _is_doable(fix, distribution)]
-        text = _plain(remedy.text)
-        if not doable:
-            yield text, ids
-        elif len(doable) < len(remedy.fixes) or any(
-            _leaves_work(fix, distribution) for fix in doable
-        ):
-            yield f"(The script does only a part of this.) {text}", ids
+        left = [fix for fix in doable if _leaves_work(fix, distribution)]
+        if left or not doable or len(doable) < len(remedy.fixes):
+            part = "(The script does only a part of this.) " if doable else ""
+            text = part + _plain(remedy.text)
+            found[text] = _union(found.get(text, ()), ids)
+    return found
 
 
 def _steps(asked: _Asked, distribution: Distribution) -> tuple[_Step, ...]:
@@ -292,10 +296,13 @@ def _header(report: Report, by_hand: _Texts) -> list[str]:
         "#   sh FILE apply   does it (as root); a second time it does only what is still to do",
         "#   sh FILE undo    takes it back (as root)",
     ]
-    if by_hand:
-        lines += ["#", "# To do by hand:"]
+    return [*lines, *(["#"] if by_hand else []), *_listed(by_hand, "# ")]
+
+
+def _listed(by_hand: _Texts, prefix: str) -> list[str]:
+    lines = [f"{prefix}To do by hand:"] if by_hand else []
     for text, ids in by_hand.items():
-        lines += _wrap(_item(text, ids), "# - ", "#   ")
+        lines += _wrap(_item(text, ids), f"{prefix}- ", f"{prefix}  ")
     return lines
 
 
@@ -315,14 +322,8 @@ def _plain(text: str) -> str:
 
 def _wrap(text: str, first: str, rest: str | None = None) -> list[str]:
     """Break a text into lines that all begin with a prefix: whatever it says stays behind it."""
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=first,
-        subsequent_indent=first if rest is None else rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [first.rstrip()]
+    head, *tail = wrap(text, _WIDTH - len(first))
+    return [f"{first}{head}", *(f"{first if rest is None else rest}{line}" for line in tail)]
 
 
 def _plan(report: Report, steps: tuple[_Step, ...], by_hand: _Texts) -> list[str]:
@@ -331,23 +332,15 @@ def _plan(report: Report, steps: tuple[_Step, ...], by_hand: _Texts) -> list[str
         lines = [f"There is nothing that a script can do on {_host(report)}."]
     for number, step in enumerate(steps, 1):
         ids = dict.fromkeys(each for ids in step.asked.values() for each in ids)
-        lines += _wrap(f"{_title(step)}, for {', '.join(ids)}", f"  {number}. ", "     ")
-    if by_hand:
-        lines += ["To do by hand:"]
-    for text, who in by_hand.items():
-        lines += _wrap(_item(text, who), "  - ", "    ")
-    return ["plan() {", "    cat <<'END'", *lines, "END", "}"]
-
-
-def _title(step: _Step) -> str:
-    return f"{step.title} (needs a reboot)" if step.needs_reboot else step.title
+        lines += _wrap(f"{step.words}, for {', '.join(ids)}", f"  {number}. ", "     ")
+    return ["plan() {", "    cat <<'END'", *lines, *_listed(by_hand, ""), "END", "}"]
 
 
 def _apply(steps: tuple[_Step, ...], finishing: tuple[str, ...]) -> list[str]:
     """Return the function that does the steps, each below the words of those who ask for it."""
     lines = ["apply() {"]
     for number, step in enumerate(steps, 1):
-        lines += _wrap(f"{number}. {_title(step)}", "    # ", "    #    ")
+        lines += _wrap(f"{number}. {step.words}", "    # ", "    #    ")
         for remedy, ids in step.asked.items():
             lines += _wrap(_item(_plain(remedy.text), ids), "    #    ", "    #      ")
         lines += _indent(step.apply)
@@ -385,19 +378,17 @@ def _library(steps: tuple[_Step, ...], boot: Boot) -> Iterator[list[str]]:
 
 def _main(steps: tuple[_Step, ...], by_hand: _Texts) -> list[str]:
     if not steps:
-        return ['case "$#,${1-}" in', "0, | 1,apply | 1,undo) plan ;;", *_USAGE]
+        return ['case "$#,${1-}" in', "0, | 1,apply | 1,undo) plan ;;", _USAGE]
     told = ["    say 'What is to be done by hand stands at the top of this script.'"]
     return [
         "changed=no reboot=no left=no",
         'case "$#,${1-}" in',
         "0,)",
         "    plan",
-        '    say "Nothing was changed. As root, sh $0 apply does it; sh $0 undo takes it back."',
-        "    ;;",
-        *("1,apply)", "    needs_root", "    apply", *(told if by_hand else []), "    conclude"),
-        "    ;;",
-        *("1,undo)", "    needs_root", "    undo", "    conclude", "    ;;"),
-        *_USAGE,
+        '    say "Nothing was changed. As root, sh $0 apply does it; sh $0 undo takes it back." ;;',
+        *("1,apply)", "    needs_root", "    apply", *(told if by_hand else []), "    conclude ;;"),
+        *("1,undo)", "    needs_root", "    undo", "    conclude ;;"),
+        _USAGE,
     ]
 
 

@@ -8,13 +8,13 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from kgpuctl.errors import KgpuctlError
-from kgpuctl.render.findings import Finding, count_line, group, remedies
+from kgpuctl.render.findings import Finding, count_line, group, problems, remedies
 from kgpuctl.render.lines import wrap
 from kgpuctl.report import PROBLEMS, Report, Status
 
 # Beyond this many findings of one check only their number is told, unless all is asked for.
 FINDINGS_SHOWN: Final = 3
+MIN_WIDTH: Final = 40
 _STYLES: Final = {
     Status.PASSED: "green",
     Status.SKIPPED: "dim",
@@ -31,7 +31,6 @@ _MARKS: Final = {
 }
 _ASCII_MARKS: Final = _MARKS | {Status.PASSED: "+", Status.FAILED: "x"}
 _ORDER: Final = tuple(Status)
-_URGENCY: Final = {Status.FAILED: 0, Status.WARNED: 1, Status.UNKNOWN: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +44,16 @@ class Printer:
         """Print a whole report; the verdict comes last, where the eye is."""
         for line in report.subject.lines:
             self._print(line)
-        self._print("")
         findings = group(report.shown)
+        if findings:
+            self._print("")
         for area, members in groupby(findings, key=lambda finding: finding.id.partition(".")[0]):
             self._show_area(area, tuple(members))
         self._show_remedies(findings)
         status = {0: Status.PASSED, 4: Status.UNKNOWN}.get(report.exit_code, Status.FAILED)
         self._print("")
         self._print(report.verdict, mark=status, style=_STYLES[status])
-        hint = "; `kgpuctl checks ID` explains a check" if _problems(findings) else ""
+        hint = "; `kgpuctl checks ID` explains a check" if problems(findings) else ""
         self._print(f"{count_line(report)}{hint}", indent=2)
 
     def _show_area(self, area: str, findings: tuple[Finding, ...]) -> None:
@@ -82,7 +82,7 @@ class Printer:
             self._print(_with_subject(finding), indent=4)
 
     def _show_remedies(self, findings: Iterable[Finding]) -> None:
-        todo = remedies(_problems(findings) if self.verbose else _first_of_each(findings))
+        todo = remedies(problems(findings) if self.verbose else _first_of_each(findings))
         if not todo:
             return
         self._print("")
@@ -100,7 +100,9 @@ class Printer:
         hanging: int = 0,
     ) -> None:
         lead = " " * indent
-        lines = wrap(text, self.console.width - indent - (2 if mark else 0), hanging)
+        lines = wrap(
+            text, max(self.console.width, MIN_WIDTH) - indent - (2 if mark else 0), hanging
+        )
         for number, line in enumerate(lines):
             out = Text(lead)
             if mark:
@@ -112,21 +114,9 @@ class Printer:
         return (_MARKS if self.console.encoding.startswith("utf") else _ASCII_MARKS)[status]
 
 
-def show_error(console: Console, error: KgpuctlError) -> None:
-    """Print what stopped a run: a sentence of what happened and one of what to do."""
-    console.print(Text("error: ", style="bold red").append(error.message, style=""), soft_wrap=True)
-    console.print(Text(f"  try: {error.remedy}"), soft_wrap=True)
-
-
-def _problems(findings: Iterable[Finding]) -> list[Finding]:
-    """Return what asks for something to be done: failures first, what could not be seen last."""
-    found = [item for item in findings if item.status in PROBLEMS and not item.waived]
-    return sorted(found, key=lambda item: _URGENCY[item.status])
-
-
 def _first_of_each(findings: Iterable[Finding]) -> Iterator[Finding]:
     """Yield the problems that are listed: the first few of each check."""
-    for _, members in groupby(_problems(findings), key=lambda finding: finding.id):
+    for _, members in groupby(problems(findings), key=lambda finding: finding.id):
         yield from list(members)[:FINDINGS_SHOWN]
 
 

@@ -1,9 +1,14 @@
 """Reports for programs; docs/reference/report.schema.json describes them."""
 
 import json
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from kgpuctl.report import Report, Result
+
+# Characters that JSON may hold as they are, and terminals obey; lone surrogates are no UTF-8.
+_CONTROL: Final = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
 
 
 def dumps(report: Report) -> str:
@@ -21,7 +26,11 @@ def dumps(report: Report) -> str:
         "subject": dict(report.subject.data),
         "results": [_result(result) for result in report.shown],
     }
-    return json.dumps(envelope, indent=2, ensure_ascii=False) + "\n"
+    return _CONTROL.sub(_escape, json.dumps(envelope, indent=2, ensure_ascii=False)) + "\n"
+
+
+def _escape(control: re.Match[str]) -> str:
+    return f"\\u{ord(control[0]):04x}"
 
 
 def _result(result: Result) -> Mapping[str, object]:

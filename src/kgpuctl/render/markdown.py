@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-from kgpuctl.render.findings import Finding, count_line, group, remedies
-from kgpuctl.report import Report, Status
+from kgpuctl.render.findings import Finding, count_line, group, problems, remedies
+from kgpuctl.report import Report
 
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
@@ -19,7 +19,7 @@ def dumps(report: Report) -> str:
         lines += ["| status | check | where | finding |", "|---|---|---|---|"]
         lines += [_row(finding) for finding in findings]
         lines.append("")
-    todo = remedies(finding for finding in findings if finding.status is not Status.PASSED)
+    todo = remedies(problems(findings))
     if todo:
         lines += ["### What to do, in this order", ""]
         lines += [
@@ -43,7 +43,7 @@ def _row(finding: Finding) -> str:
 
 
 def _escape(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", text)
 
 
 def _code_kept(text: str) -> str:

@@ -90,6 +90,16 @@ class HostCase:
         """Return containerd's configuration."""
         return known(self.runtime.config)
 
+    def kept_out(self, module: str) -> str:
+        """Say what keeps a module from being loaded even when it is asked for by name."""
+        for word in known(self.host.cmdline):
+            name, _, value = word.partition("=")
+            if name == "module_blacklist" and module in value.replace("-", "_").split(","):
+                return f"{word} on the kernel command line"
+        if module in known(self.host.modprobe).replaced:
+            return f"`install {module} …` in /etc/modprobe.d"
+        return ""
+
     def is_there(self, path: str) -> bool:
         """Say whether there is anything at one of the paths that were looked for."""
         return known(self.host.nodes[path]) is not None

@@ -57,25 +57,23 @@ def nvidia_absent(case: HostCase) -> Outcome:
 def nouveau_blocked(case: HostCase) -> Outcome:
     """The kernel's own driver takes every GPU at boot unless it is told not to."""
     words = known(case.host.cmdline)
+    if "nouveau.modeset=0" in words:
+        return passed("nouveau.modeset=0 on the command line")
+    index = known(case.host.module_index)
+    if "nouveau" in index.builtin:
+        return warned(
+            "nouveau is built into the kernel, where no blacklist reaches it",
+            add_arguments(case, "nouveau.modeset=0"),
+        )
+    if "nouveau" not in index.loadable:
+        return passed("this kernel has no nouveau")
     for word in words:
         name, _, value = word.partition("=")
-        if name in {"modprobe.blacklist", "module_blacklist", "rd.driver.blacklist"} and (
-            "nouveau" in value.split(",")
-        ):
-            return passed(f"{word} on the command line")
-        if word == "nouveau.modeset=0":
+        if name in {"modprobe.blacklist", "module_blacklist"} and "nouveau" in value.split(","):
             return passed(f"{word} on the command line")
     config = known(case.host.modprobe)
     if "nouveau" in config.blacklisted | config.replaced:
         return passed("blacklisted in modprobe.d")
-    index = known(case.host.module_index)
-    if "nouveau" not in index.loadable | index.builtin:
-        return passed("this kernel has no nouveau")
-    if "nouveau" in index.builtin:
-        return warned(
-            "nouveau is built into the kernel",
-            add_arguments(case, "nouveau.modeset=0"),
-        )
     return warned(
         "neither the kernel command line nor modprobe.d blacklists it",
         module_config(case, "kgpuctl-nouveau", "blacklist nouveau", "options nouveau modeset=0"),
@@ -96,11 +94,9 @@ def vfio_pci(case: HostCase) -> Outcome:
             "Install the package with the kernel's further modules (Ubuntu: "
             "linux-modules-extra-$(uname -r)), or a kernel with CONFIG_VFIO_PCI.",
         )
-    if "vfio_pci" in known(case.host.modprobe).replaced:
-        return failed(
-            "modprobe.d keeps vfio_pci from being loaded",
-            "Remove the line `install vfio_pci …` from /etc/modprobe.d.",
-        )
+    barrier = case.kept_out("vfio_pci")
+    if barrier:
+        return failed(f"{barrier} keeps vfio_pci from being loaded", "Take that away, and reboot.")
     if case.after_install:
         return failed("not loaded", load_modules(case, "vfio-pci"))
     return passed("can be loaded")

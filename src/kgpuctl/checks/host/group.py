@@ -69,14 +69,18 @@ def _group(case: HostCase, gpu: PciDevice) -> IommuGroup:
 
 def _siblings(case: HostCase, gpu: PciDevice) -> list[PciDevice]:
     """Return the other endpoints of a GPU's group; bridges are exempt, as in the kernel."""
-    members = [case.device(address) for address in _group(case, gpu).members]
+    members = [_member(case, address) for address in _group(case, gpu).members]
     return [
         member
         for member in members
-        if member is not None
-        and member.address != gpu.address
-        and member.pci_class != CLASS_PCI_BRIDGE
+        if member.address != gpu.address and member.pci_class != CLASS_PCI_BRIDGE
     ]
+
+
+def _member(case: HostCase, address: str) -> PciDevice:
+    """Return a group's member; one that is no PCI device, or was not seen, is not known."""
+    missing = Unread(f"/sys/bus/pci/devices/{address}", Reason.NOT_RECORDED)
+    return known(case.device(address) or missing)
 
 
 def _is_free(device: PciDevice) -> bool:

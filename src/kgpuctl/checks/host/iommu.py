@@ -1,6 +1,7 @@
 """Whether there is an IOMMU, and it is on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
@@ -13,11 +14,23 @@ _TABLES: Final[Mapping[Vendor, str]] = {
     Vendor.AMD: "IVRS",
     Vendor.ARM: "IORT",
 }
-# Arguments that switch the IOMMU off, by the vendors that they concern.
-_OFF: Final = (
-    ("iommu", "off", frozenset(Vendor) - {Vendor.ARM}),
-    ("intel_iommu", "off", frozenset({Vendor.INTEL})),
-    ("amd_iommu", "off", frozenset({Vendor.AMD})),
+_X86: Final = frozenset({Vendor.INTEL, Vendor.AMD, Vendor.OTHER})
+
+
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """A kernel argument that takes `off`, by whom, and whether a later `on` takes it back."""
+
+    name: str
+    vendors: frozenset[Vendor]
+    has_on: bool
+
+
+# arch/x86/kernel/pci-dma.c, drivers/iommu/intel/iommu.c, drivers/iommu/amd/init.c
+_SWITCHES: Final = (
+    _Switch("iommu", _X86, has_on=False),
+    _Switch("intel_iommu", frozenset({Vendor.INTEL}), has_on=True),
+    _Switch("amd_iommu", frozenset({Vendor.AMD}), has_on=False),
 )
 
 
@@ -57,21 +70,12 @@ def _no_table(case: HostCase, wanted: str) -> Outcome:
 def kernel_arguments_off(case: HostCase) -> Outcome:
     """`intel_iommu=off` and its like win over everything that the firmware offers."""
     words = known(case.host.cmdline)
-    vendor = case.vendor
-    bad = []
-    for name, value, vendors in _OFF:
-        if vendor not in vendors:
-            continue
-        said = [word for word in words if word.startswith(f"{name}=")]
-        # The kernel reads from left to right: of on and off the last one counts.
-        settings = [
-            (part, word)
-            for word in said
-            for part in word.partition("=")[2].split(",")
-            if part in {"on", "off"}
-        ]
-        if settings and settings[-1][0] == value:
-            bad.append(settings[-1][1])
+    bad = [
+        word
+        for switch in _SWITCHES
+        if case.vendor in switch.vendors
+        for word in _switched_off(words, switch)
+    ]
     if bad:
         return failed(f"{' '.join(bad)} on the command line", remove_arguments(case, *bad))
     if known(case.host.parameters["vfio/enable_unsafe_noiommu_mode"]) in {"Y", "1"}:
@@ -81,6 +85,21 @@ def kernel_arguments_off(case: HostCase) -> Outcome:
             "line, and reboot.",
         )
     return passed()
+
+
+def _switched_off(words: Iterable[str], switch: _Switch) -> list[str]:
+    """Return the words that leave a switch off; the kernel reads from left to right."""
+    off: list[str] = []
+    for word in words:
+        name, _, values = word.partition("=")
+        if name != switch.name:
+            continue
+        for value in values.split(","):
+            if value == "off":
+                off.append(word)
+            elif value == "on" and switch.has_on:
+                off.clear()
+    return off
 
 
 @check(

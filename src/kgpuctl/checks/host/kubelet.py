@@ -1,10 +1,11 @@
 """Whether the kubelet is set up for VMs that start slowly and ask for their devices."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
 from kgpuctl.checks.host.case import HostCase
-from kgpuctl.host.facts import Kubelet, Unread
+from kgpuctl.host.facts import Kubelet, Runtime, Unread
 from kgpuctl.names import POD_RESOURCES, Stack
 
 _DEFAULT_TIMEOUT: Final = 120.0
@@ -40,10 +41,10 @@ def pod_resources(case: HostCase) -> Outcome:
     kubelet = _kubelet(case)
     gate = kubelet.gates.get(_GATE)
     if gate is False:
-        return failed(f"featureGates.{_GATE} is false", _open_gate(kubelet))
+        return failed(f"featureGates.{_GATE} is false", _open_gate(case, _GATE))
     version = case.host.kubelet_version
     if gate is None and isinstance(version, str) and _older(version, _GATE_DEFAULT):
-        return failed(f"kubelet {version} without featureGates.{_GATE}", _open_gate(kubelet))
+        return failed(f"kubelet {version} without featureGates.{_GATE}", _open_gate(case, _GATE))
     sockets = [known(case.host.nodes[path]) for path in POD_RESOURCES]
     if not any(sockets):
         return failed(
@@ -61,16 +62,45 @@ def _older(version: str, than: tuple[int, int]) -> bool:
     return (int(numbers[0]), int(numbers[1])) < than
 
 
-def _file(kubelet: Kubelet) -> str:
-    return kubelet.files[0] if kubelet.files else "the kubelet's configuration"
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a distribution has kubelet settings, in which form, and how they take effect."""
+
+    file: str
+    form: str
+    restart: str
 
 
-def _open_gate(kubelet: Kubelet) -> str:
-    return (
-        f"Set featureGates.{_GATE}: true in {_file(kubelet)} and run "
-        "`sudo systemctl restart kubelet` (k3s, RKE2: kubelet-arg feature-gates="
-        f"{_GATE}=true)."
-    )
+_PLACES: Final = {
+    "k3s": _Place("/etc/rancher/k3s/config.yaml", "kubelet-arg: {flag}", "systemctl restart k3s"),
+    "RKE2": _Place(
+        "/etc/rancher/rke2/config.yaml", "kubelet-arg: {flag}", "systemctl restart rke2-agent"
+    ),
+    "k0s": _Place(
+        "the unit of the k0s worker", "--kubelet-extra-args=--{flag}", "systemctl restart k0sworker"
+    ),
+    "microk8s": _Place(
+        "/var/snap/microk8s/current/args/kubelet",
+        "--{flag}",
+        "snap restart microk8s.daemon-kubelite",
+    ),
+}
+
+
+def _set(case: HostCase, setting: str, flag: str) -> str:
+    """Say where to put a setting: in the kubelet's file, or as a flag where there is none."""
+    runtime = case.host.runtime
+    place = _PLACES.get(runtime.flavour) if isinstance(runtime, Runtime) else None
+    if place:
+        told = place.form.format(flag=flag)
+        return f"Put `{told}` into {place.file} and run `sudo {place.restart}`."
+    files = _kubelet(case).files
+    file = files[0] if files else "/var/lib/kubelet/config.yaml"
+    return f"Put `{setting}` into {file} and run `sudo systemctl restart kubelet`."
+
+
+def _open_gate(case: HostCase, gate: str) -> str:
+    return _set(case, f"featureGates: {{{gate}: true}}", f"feature-gates={gate}=true")
 
 
 @check(
@@ -91,8 +121,7 @@ def request_timeout(case: HostCase) -> Outcome:
     )
     return warned(
         told,
-        f"Set runtimeRequestTimeout: 20m in {_file(kubelet)} and run "
-        "`sudo systemctl restart kubelet`.",
+        _set(case, "runtimeRequestTimeout: 20m", "runtime-request-timeout=20m"),
     )
 
 
@@ -110,8 +139,7 @@ def image_gate(case: HostCase) -> Outcome:
         return passed("RuntimeClassInImageCriApi on")
     return warned(
         "featureGates.RuntimeClassInImageCriApi is not on",
-        f"Set featureGates.RuntimeClassInImageCriApi: true in {_file(kubelet)} and run "
-        "`sudo systemctl restart kubelet`.",
+        _open_gate(case, "RuntimeClassInImageCriApi"),
     )
 
 

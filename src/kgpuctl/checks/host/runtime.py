@@ -1,6 +1,6 @@
 """Whether the container runtime is ready to be given Kata."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kgpuctl.checks.check import Outcome, check, check_each, failed, known, passed, skipped, warned
@@ -9,7 +9,14 @@ from kgpuctl.checks.host.remedies import restart_runtime
 from kgpuctl.host.facts import CdiSpec, KataHandler, Unread
 from kgpuctl.names import GPU_HANDLER_MARK, VFIO_DRIVERS, Stack
 
-_CRI: Final = frozenset({"cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"})
+_CRI: Final = frozenset(
+    {
+        "cri",
+        "io.containerd.grpc.v1.cri",
+        "io.containerd.cri.v1.images",
+        "io.containerd.cri.v1.runtime",
+    }
+)
 _NEEDS_RUNTIME: Final = ("runtime.containerd",)
 _NEEDS_CONFIG: Final = (*_NEEDS_RUNTIME, "runtime.config")
 # The first containerd that reads a schema version: docs/cri/config.md and release notes.
@@ -155,11 +162,10 @@ def cdi(case: HostCase) -> Outcome:
     for spec in specs:
         if spec.problem:
             return judge(f"{spec.path}: {spec.problem}", _renew(case, spec.path))
-    names = [(f"{spec.kind}={device.name}", spec.path) for spec in specs for device in spec.devices]
-    for name, path in names:
-        others = [other for other in names if other[0] == name]
-        if len(others) > 1:
-            return judge(f"{name} is in {others[0][1]} and in {others[1][1]}", _renew(case, path))
+    double = _named_twice(specs)
+    if double:
+        name, first, second = double
+        return judge(f"{name} is in {first} and in {second}", _renew(case, second))
     for spec in specs:
         problem = _points_nowhere(case, spec)
         if problem:
@@ -174,6 +180,19 @@ def cdi(case: HostCase) -> Outcome:
         "no CDI spec for NVIDIA devices in /var/run/cdi or /etc/cdi",
         "Look at the pod of NVIDIA's sandbox device plugin (or kata-manager) on this node.",
     )
+
+
+def _named_twice(specs: Iterable[CdiSpec]) -> tuple[str, str, str] | None:
+    """Return a device that two specs of one directory name; across directories one wins."""
+    seen: dict[tuple[str, str], str] = {}
+    for spec in specs:
+        for device in spec.devices:
+            name = f"{spec.kind}={device.name}"
+            key = (spec.path.rpartition("/")[0], name)
+            if key in seen:
+                return name, seen[key], spec.path
+            seen[key] = spec.path
+    return None
 
 
 def _points_nowhere(case: HostCase, spec: CdiSpec) -> str:

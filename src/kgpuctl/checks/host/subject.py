@@ -6,7 +6,7 @@ from kgpuctl.checks.check import UnknownFactError
 from kgpuctl.checks.host.case import HostCase
 from kgpuctl.host.facts import PciDevice, SourceKind, Unread
 from kgpuctl.host.models import model_name
-from kgpuctl.report import Subject
+from kgpuctl.report import Subject, printable
 
 
 def describe(case: HostCase) -> Subject:
@@ -43,7 +43,8 @@ def describe(case: HostCase) -> Subject:
         cpu and (cpu.model or f"{cpu.vendor} CPU"),
     )
     first = ", ".join(word for word in words if word) or "a host that told nothing of itself"
-    return Subject((first, *_gpu_lines(devices), _purpose(case)), data)
+    lines = (first, *_gpu_lines(devices), _purpose(case))
+    return Subject(tuple(map(printable, lines)), data)
 
 
 def _purpose(case: HostCase) -> str:

@@ -51,6 +51,8 @@ def sev_device(case: HostCase) -> Outcome:
     """/dev/sev is how a VM's memory gets its key."""
     if case.confidential is not Tee.SNP:
         return skipped("only with --confidential snp")
+    if case.vendor is not Vendor.AMD:
+        return skipped("AMD only")
     if case.is_there("/dev/sev"):
         return passed("/dev/sev")
     return failed("no /dev/sev", load_modules(case, "ccp"))

@@ -151,11 +151,9 @@ def _device_or_module(case: HostCase, path: str, module: str, *, severe: bool) -
             f"no {path}, and the kernel has no module {module}",
             f"Install the package with the kernel's further modules, or a kernel with {module}.",
         )
-    if module in known(case.host.modprobe).replaced:
-        return judge(
-            f"modprobe.d keeps {module} from being loaded",
-            f"Remove the line `install {module} …` from /etc/modprobe.d.",
-        )
+    barrier = case.kept_out(module)
+    if barrier:
+        return judge(f"{barrier} keeps {module} from being loaded", "Take that away, and reboot.")
     return passed(f"module {module} can be loaded")
 
 

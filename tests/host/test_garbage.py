@@ -1,0 +1,276 @@
+"""Garbage is never better than not having looked, and never more than a finding.
+
+The oracle of the first part needs no knowledge of any format: with garbage in one place of a host,
+only that may pass which also passes where permission was denied to look there. What is garbage to
+us but content to the format (an empty file, a file that ends early) is listed with its reason.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from builders import (
+    AFTER,
+    AMD,
+    BEFORE,
+    K3S,
+    Aims,
+    HostTree,
+    gpu,
+    hgx,
+    judge,
+    kernel_config,
+    open_tree,
+    recording,
+    vga_gpu,
+)
+from fuzz.bounded import bounded
+from fuzz.garbage import (
+    CONTENTS,
+    LINKS,
+    NAMES,
+    UNREADABLE,
+    Answers,
+    Question,
+    answers_of,
+    held,
+    passed,
+    report,
+)
+from fuzz.mutations import BAD, fuzz, is_excused
+from kgpuctl.host.facts import Reason, Unread
+from kgpuctl.host.recording import Answer
+from kgpuctl.names import Tee
+from kgpuctl.report import Status
+
+HOSTS: Mapping[str, tuple[HostTree, Aims]] = {
+    "before": (HostTree(), BEFORE),
+    "installed": (HostTree().installed(), AFTER),
+    "k3s on AMD for SNP": (
+        HostTree(
+            cpu=AMD,
+            kube=K3S,
+            kernel="6.17.0",
+            parameters={"kvm_amd/sev": "Y", "kvm_amd/sev_es": "Y", "kvm_amd/sev_snp": "Y"},
+            nodes=("kvm", "vhost-net", "vhost-vsock", "net/tun", "sev"),
+        ),
+        Aims(confidential=Tee.SNP),
+    ),
+    "hgx": (HostTree(devices=hgx()), BEFORE),
+    "bad": (
+        HostTree(
+            quiet="intel_iommu=off pcie_acs_override=downstream",
+            remapped=False,
+            modules=("nouveau", "kvm"),
+            modprobe="install vfio_pci /bin/false\n",
+            memory=(8, 4),
+            devices=(vga_gpu(driver="nouveau"), gpu("0000:66:00.0", driver="nvidia")),
+            reserved={0x65: "direct"},
+            parameters={"vfio/enable_unsafe_noiommu_mode": "Y"},
+        ),
+        BEFORE,
+    ),
+    "without modules": (
+        HostTree(put={"/proc/config.gz": kernel_config("CONFIG_VFIO_PCI", "CONFIG_TUN")}).adding(
+            {}, "/usr/lib/modules"
+        ),
+        BEFORE,
+    ),
+}
+EMPTY = ("nothing", "only line feeds")
+CUT = ("half of it", "all but the end")
+
+# Content that is garbage to us and none to the format: (path begins with, kinds, why).
+ALLOWED: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("/etc/modprobe.d/", (*EMPTY, *CUT), "an empty file is valid, and so is each beginning of one"),
+    ("/etc/containerd/", (*EMPTY, *CUT), "TOML may be empty, and may end after any line"),
+    ("/var/lib/rancher/", (*EMPTY, *CUT), "TOML may be empty, and may end after any line"),
+    ("/etc/rancher/", (*EMPTY, *CUT), "YAML may be empty, and may end after any line"),
+    ("/var/lib/kubelet/", (*EMPTY, *CUT), "YAML and flags may be empty, and end after any line"),
+    ("/opt/kata/share/defaults/", (*EMPTY, *CUT), "TOML may be empty, and may end after any line"),
+    ("/run/cdi/", CUT, "YAML may end after any line"),
+    ("/var/run/cdi/", CUT, "YAML may end after any line"),
+    ("/etc/os-release", tuple(CONTENTS), "no check is about the distribution"),
+    ("/proc/sys/kernel/hostname", tuple(CONTENTS), "no check is about the name"),
+    ("/sys/class/dmi/", tuple(CONTENTS), "only words that tell a VM are looked for"),
+    ("/proc/modules", EMPTY, "a kernel without loadable modules shows an empty file"),
+)
+
+
+@cache
+def answers(host: str) -> Answers:
+    """Return a host's answers."""
+    tree, aims = HOSTS[host]
+    with TemporaryDirectory() as folder:
+        return answers_of(tree, Path(folder), aims)
+
+
+def is_allowed(path: str, kind: str) -> bool:
+    """Say whether such content is valid there."""
+    return any(path.startswith(start) and kind in kinds for start, kinds, _ in ALLOWED)
+
+
+def better_than_unread(host: str, question: Question, garbage: Answer) -> list[str]:
+    """Return what passes with garbage in one place, but not where nobody could look there."""
+    known, aims = answers(host), HOSTS[host][1]
+    denied = passed({**known, question: Unread(question[1], Reason.NOT_PERMITTED)}, aims)
+    with bounded():
+        return sorted(" ".join(key) for key in passed({**known, question: garbage}, aims) - denied)
+
+
+def asked(host: str, method: str) -> list[Question]:
+    """Return the questions of a kind that a host gave an answer to."""
+    return [key for key, answer in answers(host).items() if key[0] == method and answer is not None]
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+@pytest.mark.parametrize("host", HOSTS)
+def test_garbage_in_a_file_is_never_better_than_an_unread_file(host: str, kind: str) -> None:
+    wrong = {}
+    for question in asked(host, "read"):
+        content = answers(host)[question]
+        if isinstance(content, bytes) and not is_allowed(question[1], kind):
+            wrong[question[1]] = better_than_unread(host, question, CONTENTS[kind](content))
+
+    assert {path: checks for path, checks in wrong.items() if checks} == {}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("host", HOSTS)
+def test_what_cannot_be_read_is_never_better_than_what_may_not_be_read(
+    host: str, kind: str
+) -> None:
+    wrong = {}
+    for question in answers(host):
+        if question[0] != "ask":
+            unread = UNREADABLE[kind](question[1])
+            wrong[question] = better_than_unread(host, question, unread)
+
+    assert {question: checks for question, checks in wrong.items() if checks} == {}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_odd_names_in_a_directory_never_raise(host: str) -> None:
+    for question in asked(host, "names"):
+        for names in NAMES.values():
+            with bounded():
+                report({**answers(host), question: names}, HOSTS[host][1])
+                both = answers(host)[question]
+                if isinstance(both, tuple):
+                    report({**answers(host), question: (*both, *names)}, HOSTS[host][1])
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_odd_links_never_pass_for_more_than_an_unread_link(host: str) -> None:
+    wrong = {}
+    for question in asked(host, "link"):
+        for kind, target in LINKS.items():
+            # A link to no group would be read as one to group 99…9; it is one to a driver's name.
+            if not (kind == "many digits" and question[1].endswith("iommu_group")):
+                wrong[question] = better_than_unread(host, question, target)
+
+    allowed = "physfn"  # whatever it points to, only a virtual function has one
+    assert {
+        key: checks for key, checks in wrong.items() if checks and not key[1].endswith(allowed)
+    } == {}
+
+
+# Garbage on a disk
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a sound host as a root directory."""
+    return HostTree().installed().write(tmp_path_factory.mktemp("disk"))
+
+
+def files_of(root: Path) -> list[Path]:
+    """Return the regular files of a root directory that the reader reads."""
+    paths = [root / path[1:] for method, path in answers("installed") if method == "read"]
+    found = {Path(os.path.realpath(path)) for path in paths if path.is_file()}
+    return sorted(path for path in found if path.is_relative_to(root))
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "loop", "40 MB", "gone", "dangling link"])
+def test_each_file_can_be_something_else(disk: Path, kind: str) -> None:
+    whole = passed_on(disk)
+    for file in files_of(disk):
+        kept = file.with_name("kept")
+        file.rename(kept)
+        put(file, kind)
+        try:
+            with bounded():
+                recording(open_tree(disk), AFTER)
+                more = passed_on(disk) - whole
+        finally:
+            file.rmdir() if file.is_dir() else file.unlink(missing_ok=True)
+            kept.rename(file)
+
+        assert more == frozenset(), file
+
+
+def passed_on(root: Path) -> frozenset[tuple[str, str]]:
+    """Return what passes on a root directory."""
+    results = judge(open_tree(root), AFTER)
+    return frozenset(key for key, result in results.items() if result.status is Status.PASSED)
+
+
+def put(place: Path, kind: str) -> None:
+    """Put something where a file should be."""
+    match kind:
+        case "directory":
+            place.mkdir()
+        case "fifo":
+            os.mkfifo(place)
+        case "loop":
+            place.symlink_to(place.name)
+        case "dangling link":
+            place.symlink_to("nowhere")
+        case "40 MB":
+            with place.open("wb") as file:
+                file.truncate(40 * 10**6)
+        case _:
+            pass
+
+
+# Mutations; `benchmarks/fuzz_host.py` runs as many as one likes
+
+MUTATIONS = int(os.environ.get("FUZZ_MUTATIONS", "1500"))
+SEED = int(os.environ.get("FUZZ_SEED", "1"))
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.check)
+def test_the_oracle_starts_from_hosts_that_are_bad(bad: object, tmp_path: Path) -> None:
+    bad = next(item for item in BAD if item is bad)
+    known = answers_of(bad.host, tmp_path, bad.aims)
+    statuses = {item.status for item in report(known, bad.aims).results if item.id == bad.check}
+
+    assert statuses <= {Status.FAILED, Status.WARNED}
+    assert not is_excused(bad, known)
+
+
+@pytest.mark.timeout(3600)
+def test_mutations_raise_nothing_and_nothing_passes_that_is_bad(tmp_path: Path) -> None:
+    tally = fuzz(tmp_path, SEED, MUTATIONS)
+
+    assert tally.broken == []
+    assert tally.wrong == []
+    assert tally.runs == MUTATIONS
+
+
+def test_the_same_seed_makes_the_same_mutations(tmp_path: Path) -> None:
+    first, second = (fuzz(tmp_path / name, 7, 60) for name in ("a", "b"))
+
+    assert first == second
+
+
+def test_a_host_held_in_memory_is_judged_as_it_is_on_the_disk(tmp_path: Path) -> None:
+    host = HostTree().installed()
+
+    assert judge(held(answers_of(host, tmp_path / "a")), AFTER) == judge(
+        host.tree(tmp_path / "b"), AFTER
+    )
