@@ -62,10 +62,14 @@ Fix = KernelArguments | ModuleConfig | LoadModules | StopUnit
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What a person does about a finding; `fixes` is the part that a script can do for them."""
+    """What a person does about a finding; `fixes` is the part that a script can do for them.
+
+    `by_hand` is what of the text is left to do where `fixes` do not do all of it.
+    """
 
     text: str
     fixes: tuple[Fix, ...] = ()
+    by_hand: str = ""
 
 
 @dataclass(frozen=True, slots=True)

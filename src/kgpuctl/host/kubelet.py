@@ -71,7 +71,7 @@ def _config_files(tree: Tree) -> Fact[tuple[str, ...]]:
         names = tree.names(folder)
         if isinstance(names, tuple):
             drop_ins += [f"{folder}/{name}" for name in names if name.endswith(".conf")]
-        elif names is not None and names.reason is not Reason.NOT_RECORDED:
+        elif names is not None:
             return names
     return (*_CONFIGS, *drop_ins, *_RANCHER_FILES, *_FLAG_FILES)
 
@@ -80,7 +80,7 @@ def _take_in(tree: Tree, path: str, merged: "_Merged") -> Unread | None:
     """Add a file's settings; return why one that is there cannot be used."""
     text = read_text(tree, path, keeping(lambda text: _render(path, text)))
     if isinstance(text, Unread):
-        return None if text.reason is Reason.NOT_RECORDED else text
+        return text
     if text is None:
         return None
     try:

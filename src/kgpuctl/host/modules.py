@@ -127,19 +127,13 @@ def _module_name(path: str) -> str:
 def read_modprobe(tree: Tree) -> Fact[ModprobeConfig]:
     """Read modprobe.d; one file that cannot be read makes the whole unread."""
     files: dict[str, str] = {}
-    seen_any = False
     for folder in MODPROBE_DIRS:
         names = tree.names(folder)
         if isinstance(names, Unread):
-            if names.reason is Reason.NOT_RECORDED:
-                continue
             return names
-        seen_any = True
         for name in names or ():
             if name.endswith(".conf"):
                 files.setdefault(name, f"{folder}/{name}")
-    if not seen_any:
-        return Unread(MODPROBE_DIRS[0], Reason.NOT_RECORDED)
     blacklisted: set[str] = set()
     replaced: set[str] = set()
     for path in files.values():

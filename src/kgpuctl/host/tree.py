@@ -36,6 +36,7 @@ WITNESSES: Final = (
     ("/etc", "/etc/os-release"),
     ("/usr", "/usr/bin"),
     ("/lib/modules", "/lib/modules"),
+    ("/lib", "/usr/bin"),
     ("/opt", "/opt"),
     ("/run", "/run"),
     ("/var", "/var/lib"),

@@ -145,7 +145,11 @@ def _by_hand(asked: _Asked, distribution: Distribution) -> _Texts:
         if left or not doable or len(doable) < len(remedy.fixes):
             part = "(The script does only a part of this.) " if doable else ""
             text = part + _plain(remedy.text)
-            found[text] = _union(found.get(text, ()), ids)
+        elif remedy.by_hand:
+            text = _plain(remedy.by_hand)
+        else:
+            continue
+        found[text] = _union(found.get(text, ()), ids)
     return found
 
 

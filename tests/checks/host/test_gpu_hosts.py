@@ -424,21 +424,13 @@ HOSTS: Final = [*PRESENT, *GROUPS, *DRIVERS, *MEMORY, *SETS]
 def test_exactly_what_is_wrong_is_said(
     host: HostTree, aims: Aims, expected: Mapping[str, str], code: int, tmp_path: Path
 ) -> None:
-    judged = verdict(host.tree(tmp_path), aims)
+    tree = host.tree(tmp_path / "root")
+    judged = verdict(tree, aims)
 
     assert judged.problems == expected
     assert judged.exit_code == code
     assert judged.silent == ()
-
-
-@pytest.mark.parametrize(("host", "aims", "expected", "code"), HOSTS)
-def test_a_recording_is_judged_like_the_host(
-    host: HostTree, aims: Aims, expected: Mapping[str, str], code: int, tmp_path: Path
-) -> None:
-    judged = replayed(host.tree(tmp_path / "root"), tmp_path, aims)
-
-    assert judged.problems == expected
-    assert judged.exit_code == code
+    assert replayed(tree, tmp_path, aims).results == judged.results
 
 
 def test_an_hgx_board_is_ready_after_the_install(tmp_path: Path) -> None:

@@ -144,15 +144,15 @@ _DAEMONS: Final = {
 def _let_go(commands: set[str]) -> Remedy:
     """Say how to stop these processes; NVIDIA's daemons come back unless they are disabled."""
     units = tuple(StopUnit(unit) for command, unit in _DAEMONS.items() if command in commands)
-    texts = []
-    if units:
-        texts.append(f"Run `sudo systemctl disable --now {' '.join(unit.unit for unit in units)}`.")
+    by_hand = ""
     if commands - set(_DAEMONS):
-        texts.append(
+        by_hand = (
             "End these processes by their pid. A QEMU whose pod is gone was left behind; if it "
             "does not end, reboot."
         )
-    return Remedy(" ".join(texts), units)
+    stop = f"Run `sudo systemctl disable --now {' '.join(unit.unit for unit in units)}`."
+    text = " ".join(part for part in (stop if units else "", by_hand) if part)
+    return Remedy(text, units, by_hand if units else "")
 
 
 CHECKS = (nvidia_unloaded, nvidia_absent, nouveau_blocked, vfio_pci, vfio_backend, users)

@@ -3,9 +3,18 @@
 from dataclasses import dataclass
 from typing import Final
 
-from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
+from kgpuctl.checks.check import (
+    Outcome,
+    UnknownFactError,
+    check,
+    failed,
+    known,
+    passed,
+    skipped,
+    warned,
+)
 from kgpuctl.checks.host.case import HostCase
-from kgpuctl.host.facts import Kubelet, Runtime, Unread
+from kgpuctl.host.facts import Kubelet, Reason, Runtime, Unread
 from kgpuctl.names import POD_RESOURCES, Stack
 
 _DEFAULT_TIMEOUT: Final = 120.0
@@ -42,19 +51,19 @@ def pod_resources(case: HostCase) -> Outcome:
     gate = kubelet.gates.get(_GATE)
     if gate is False:
         return failed(f"featureGates.{_GATE} is false", _open_gate(case, _GATE))
-    version = case.host.kubelet_version
-    if gate is None and isinstance(version, str) and _older(version, _GATE_DEFAULT):
-        return failed(f"kubelet {version} without featureGates.{_GATE}", _open_gate(case, _GATE))
-    sockets = [known(case.host.nodes[path]) for path in POD_RESOURCES]
-    if not any(sockets):
+    if not any(known(case.host.nodes[path]) for path in POD_RESOURCES):
         return failed(
             f"no {POD_RESOURCES[0]}",
             "Start the kubelet, and see `journalctl -u kubelet` on why it does not serve it.",
         )
-    if gate is None and not isinstance(version, str):
-        told = f"{version}" if isinstance(version, Unread) else "the kubelet's version is not known"
-        return passed(f"the socket is there ({told}: before 1.34 set featureGates.{_GATE})")
-    return passed(f"{_GATE} on" if gate else f"kubelet {version}")
+    if gate:
+        return passed(f"{_GATE} is on")
+    version = known(case.host.kubelet_version)
+    if version is None:
+        raise UnknownFactError(Unread("the kubelet's version", Reason.NOT_RECORDED))
+    if _older(version, _GATE_DEFAULT):
+        return failed(f"kubelet {version} without featureGates.{_GATE}", _open_gate(case, _GATE))
+    return passed(f"kubelet {version}")
 
 
 def _older(version: str, than: tuple[int, int]) -> bool:

@@ -70,6 +70,8 @@ def _edit(case: HostCase, change: str) -> str:
     if boot in BOOT_EDITS:
         edit = BOOT_EDITS[boot]
         target = edit.variable or "the line"
+        if change.startswith("remove ") and edit.variable:
+            target = f"GRUB_CMDLINE_LINUX and {target}"
         return f"In {edit.file}, {change} {target}, run `sudo {edit.command}` and reboot."
     texts = {
         Boot.TALOS: f"In the machine configuration, {change} machine.install.extraKernelArgs "
@@ -92,6 +94,8 @@ def module_config(case: HostCase, name: str, *lines: str) -> Remedy:
             (fix,),
         )
     rebuild = INITRAMFS.get(family)
+    if case.distribution.boot is Boot.TRANSACTIONAL:
+        rebuild = "transactional-update initrd"
     then = f"run `sudo {rebuild}` and reboot" if rebuild else "rebuild the initramfs and reboot"
     if family in {Family.OSTREE, Family.FLATCAR}:
         then = "reboot"
@@ -99,14 +103,19 @@ def module_config(case: HostCase, name: str, *lines: str) -> Remedy:
     return Remedy(f"Write {written} into /etc/modprobe.d/{name}.conf, {then}.", (fix,))
 
 
+_MODULE_SETTINGS: Final = {
+    Family.TALOS: "machine.kernel.modules of the machine configuration",
+    Family.BOTTLEROCKET: "settings.kernel.modules of the user data",
+}
+
+
 def load_modules(case: HostCase, *modules: str) -> Remedy:
     """Say how to load modules now and at each boot."""
     names = " ".join(modules)
     fix = LoadModules(modules)
-    if case.distribution.family is Family.TALOS:
-        return Remedy(
-            f"Add {names} to machine.kernel.modules of the machine configuration.", (fix,)
-        )
+    setting = _MODULE_SETTINGS.get(case.distribution.family)
+    if setting:
+        return Remedy(f"Add {names} to {setting}.", (fix,))
     lines = "".join(f"{module}\\n" for module in modules)
     return Remedy(
         f"Run `sudo modprobe -a {names}`, and for each boot "

@@ -6,7 +6,7 @@ from typing import Final
 from kgpuctl.checks.check import Outcome, check, check_each, failed, known, passed, skipped, warned
 from kgpuctl.checks.host.case import HostCase
 from kgpuctl.checks.host.remedies import restart_runtime
-from kgpuctl.host.facts import CdiSpec, KataHandler, Unread
+from kgpuctl.host.facts import CdiSpec, KataHandler
 from kgpuctl.names import GPU_HANDLER_MARK, VFIO_DRIVERS, Stack
 
 _CRI: Final = frozenset(
@@ -200,7 +200,7 @@ def _points_nowhere(case: HostCase, spec: CdiSpec) -> str:
     if not spec.kind.startswith("nvidia.com/"):
         return ""
     bound = [gpu for gpu in case.judged + case.nvswitches if known(gpu.driver) in VFIO_DRIVERS]
-    groups = {str(gpu.iommu_group) for gpu in bound if not isinstance(gpu.iommu_group, Unread)}
+    groups = {str(known(gpu.iommu_group)) for gpu in bound}
     for device in spec.devices:
         for path, exists in device.nodes:
             if not known(exists):

@@ -33,17 +33,19 @@ def snp(case: HostCase) -> Outcome:
         if value not in _ON:
             return failed(
                 f"/sys/module/kvm_amd/parameters/{name} is {value[:20]}",
-                _snp_remedy(case, name),
+                _firmware_and_module(
+                    'Enable "SMEE", "SNP Memory Coverage (RMP Table)" and "SEV-SNP Support" in the '
+                    "firmware",
+                    module_config(case, "kgpuctl-kvm-amd", f"options kvm_amd {name}=1"),
+                ),
             )
     return passed("kvm_amd sev, sev_es and sev_snp are on")
 
 
-def _snp_remedy(case: HostCase, name: str) -> Remedy:
-    firmware = (
-        'Enable "SMEE", "SNP Memory Coverage (RMP Table)" and "SEV-SNP Support" in the firmware; '
-    )
-    config = module_config(case, "kgpuctl-kvm-amd", f"options kvm_amd {name}=1")
-    return Remedy(firmware + config.text, config.fixes)
+def _firmware_and_module(firmware: str, config: Remedy) -> Remedy:
+    """Put together what the firmware must have and what the module must be told."""
+    by_hand = f"{firmware} and boot again."
+    return Remedy(f"{by_hand} {config.text}", config.fixes, by_hand)
 
 
 @check("tee.sev-device", "The AMD secure processor answers")
@@ -75,8 +77,10 @@ def tdx(case: HostCase) -> Outcome:
         )
     return failed(
         f"/sys/module/kvm_intel/parameters/tdx is {value[:20]}",
-        'Enable "TDX", "TME-MT" and "SEAM Loader" in the firmware, and '
-        + module_config(case, "kgpuctl-kvm-intel", "options kvm_intel tdx=1").text,
+        _firmware_and_module(
+            'Enable "TDX", "TME-MT" and "SEAM Loader" in the firmware',
+            module_config(case, "kgpuctl-kvm-intel", "options kvm_intel tdx=1"),
+        ),
     )
 
 
