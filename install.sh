@@ -3,7 +3,7 @@
 #
 #   sh install.sh         a virtual environment in ~/.local/share/kgpuctl, a link in ~/.local/bin
 #   sh install.sh --dev   .venv in this directory, as uv.lock says, and the programs of the tests
-#   sh install.sh --vm    what `nox -s vm` needs on top: QEMU and the parts of a small initramfs
+#   sh install.sh --vm    what `nox -s vm` needs on top: QEMU, and the parts of a small initramfs
 #
 # It asks the distribution's package manager only for what is missing, and says so.
 set -eu
@@ -107,7 +107,6 @@ install_dev() {
 install_vm() {
     need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
     need busybox busybox-static busybox
-    need cpio cpio cpio
     need depmod kmod kmod
     install_needed
 }

@@ -323,10 +323,10 @@ def isa_bridge(driver: str | None, group: int) -> Pci:
     return function("0000:00:1f.0", 0x1B81, 0x060100, driver, vendor=0x8086, group=group)
 
 
-def nvswitch(address: str, driver: str | None = None) -> Pci:
-    """Return an NVSwitch of an HGX board."""
-    group = int(address.split(":")[1], 16)
-    return function(address, 0x22A3, 0x068000, driver, group=group)
+def nvswitch(address: str, driver: str | None = None, group: int | None = None) -> Pci:
+    """Return an NVSwitch of an HGX board, in a group of its own unless told otherwise."""
+    own = int(address.split(":")[1], 16)
+    return function(address, 0x22A3, 0x068000, driver, group=own if group is None else group)
 
 
 def bmc_display() -> Pci:

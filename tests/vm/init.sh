@@ -6,6 +6,7 @@ set -e
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
+hostname vm
 # Without this a failure would end PID 1: the kernel would panic and bury the message.
 trap 'echo o >/proc/sysrq-trigger; sleep 60' EXIT
 for module in /modules/*; do

@@ -44,6 +44,8 @@ _TRACES: Final = (
 )
 # As YAML 1.1 spells it, which the kubelet reads.
 _TRUE: Final = frozenset({"true", "yes", "on", "y"})
+# A line of an environment file, of microk8s' flags, or the rest of a continued one.
+_FLAG_LINE: Final = re.compile(r"\s*(?:$|--?\w|(?:export\s+)?[A-Za-z_]\w*=)")
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -161,6 +163,8 @@ class _Merged:
     def _add_flags(self, text: str) -> None:
         """Take in --feature-gates and --runtime-request-timeout wherever they stand in `text`."""
         lines = [line for line in text.split("\n") if not line.lstrip().startswith("#")]
+        if not all(_FLAG_LINE.match(line) for line in lines):
+            raise ValueError("a line of it is neither a flag nor a variable")
         text = "\n".join(lines)
         for gates in re.findall(r"--feature-gates[= ]\"?([\w=,]+)", text):
             for gate in gates.split(","):

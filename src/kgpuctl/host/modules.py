@@ -6,7 +6,7 @@ from typing import Final
 
 from kgpuctl.host.facts import Fact, ModprobeConfig, ModuleIndex, Reason, Unread
 from kgpuctl.host.procfs import parse_modules
-from kgpuctl.host.text import always, keeping, read_parsed
+from kgpuctl.host.text import always, keeping, read_parsed, whole_lines
 from kgpuctl.host.tree import MAX_FILE, Tree
 
 # Where modprobe looks (modprobe.d(5)); a file hides those of the same name further down.
@@ -81,7 +81,10 @@ def _read_kernel_config(tree: Tree, folder: str) -> Fact[ModuleIndex]:
     if not isinstance(packed, bytes):
         return Unread(folder, Reason.NOT_RECORDED, "not there, and there is no /proc/config.gz")
     try:
-        config = zlib.decompressobj(wbits=31).decompress(packed, MAX_FILE).decode()
+        unpacker = zlib.decompressobj(wbits=31)
+        config = unpacker.decompress(packed, MAX_FILE).decode()
+        if not unpacker.eof or unpacker.unused_data:
+            return Unread("/proc/config.gz", Reason.UNUSABLE, "not one whole gzip file")
         return ModuleIndex(frozenset(), parse_kernel_config(config))
     except (zlib.error, ValueError) as error:
         return Unread("/proc/config.gz", Reason.UNUSABLE, str(error))
@@ -98,7 +101,7 @@ def parse_kernel_config(text: str) -> frozenset[str]:
 def parse_modules_dep(text: str) -> frozenset[str]:
     """Parse modules.dep: `path/name.ko[.xz]: dependencies`."""
     names = []
-    for line in text.splitlines():
+    for line in whole_lines(text):
         path, colon, _ = line.partition(":")
         if not colon or not _MODULE_FILE.fullmatch(path):
             raise ValueError(f"not a line of modules.dep: {line[:40]!r}")
@@ -111,7 +114,7 @@ def parse_modules_dep(text: str) -> frozenset[str]:
 def parse_modules_builtin(text: str) -> frozenset[str]:
     """Parse modules.builtin: one path a line."""
     names = []
-    for line in text.splitlines():
+    for line in whole_lines(text):
         if not _MODULE_FILE.fullmatch(line):
             raise ValueError(f"not a line of modules.builtin: {line[:40]!r}")
         names.append(_module_name(line))

@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from kgpuctl.host.facts import Cpu, Interrupts, IoRange, Memory, Vendor
+from kgpuctl.host.text import whole_lines
 
 _VENDORS: Final = {
     "GenuineIntel": Vendor.INTEL,
@@ -18,7 +19,7 @@ _VENDORS: Final = {
 def parse_cpuinfo(text: str) -> Cpu:
     """Parse /proc/cpuinfo; all processors of a host are taken to be like the first."""
     first: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in whole_lines(text):
         key, colon, value = line.partition(":")
         if not colon:
             if first:
@@ -53,8 +54,8 @@ CMDLINE_NAMES: Final = frozenset(
 
 def parse_cmdline(text: str) -> tuple[str, ...]:
     """Parse /proc/cmdline: the words that matter; double quotes keep spaces together."""
-    if not text.endswith("\n"):
-        raise ValueError("not a whole line")
+    if text.count("\n") != 1 or not text.endswith("\n"):
+        raise ValueError("not one whole line")
     words = re.findall(r'(?:[^\s"]|"[^"]*"?)+', text)
     return tuple(word for word in words if word.partition("=")[0] in CMDLINE_NAMES)
 
@@ -66,7 +67,8 @@ def render_cmdline(text: str) -> str:
 
 def parse_meminfo(text: str) -> Memory:
     """Parse /proc/meminfo; sizes there are in KiB."""
-    sizes = {key: int(size) for key, size in re.findall(r"^(\w+):\s+(\d+)", text, re.MULTILINE)}
+    found = (re.match(r"(\w+):\s+([0-9]{1,15})(?: kB)?$", line) for line in whole_lines(text))
+    sizes = {match[1]: int(match[2]) for match in found if match}
     if "MemTotal" not in sizes:
         raise ValueError("no MemTotal in it")
     total = sizes["MemTotal"]
@@ -77,7 +79,7 @@ def parse_meminfo(text: str) -> Memory:
 def parse_modules(text: str) -> frozenset[str]:
     """Parse /proc/modules: `name size refcount users state address`."""
     names = []
-    for line in text.splitlines():
+    for line in whole_lines(text):
         match = re.fullmatch(r"([\w-]+) \d+ \S+ \S+ \w+ 0x[0-9a-f]+.*", line)
         if not match:
             raise ValueError(f"not a line of /proc/modules: {line[:40]!r}")
@@ -90,7 +92,8 @@ def parse_interrupts(text: str) -> Interrupts:
 
     A remapped chip's name begins with `IR-` (Intel and AMD alike).
     """
-    if not text.lstrip().startswith("CPU0"):
+    lines = whole_lines(text)
+    if not lines or not lines[0].lstrip().startswith("CPU0"):
         raise ValueError("no line of CPUs in it")
     chips = re.findall(r"\s(IR-)?(?:PCI-MSIX?|IO-APIC)\b", text)
     remapped = sum(1 for chip in chips if chip)
@@ -100,7 +103,7 @@ def parse_interrupts(text: str) -> Interrupts:
 def parse_iomem(text: str) -> tuple[IoRange, ...]:
     """Parse /proc/iomem; to an ordinary user every address is shown as zero."""
     ranges = []
-    for line in text.splitlines():
+    for line in whole_lines(text):
         match = re.fullmatch(r"\s*([0-9a-f]+)-([0-9a-f]+) : (.*)", line)
         if not match:
             raise ValueError(f"not a line of /proc/iomem: {line[:40]!r}")

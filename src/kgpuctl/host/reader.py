@@ -134,8 +134,14 @@ def _read_io_ranges(tree: Tree) -> Fact[tuple[IoRange, ...]]:
 def _read_parameter(tree: Tree, name: str) -> Fact[str | None]:
     """Return a module parameter; None where the module or the parameter is not there."""
     module, _, parameter = name.partition("/")
-    text = read_text(tree, f"/sys/module/{module}/parameters/{parameter}")
-    return text.strip() if isinstance(text, str) else text
+    return read_parsed(tree, f"/sys/module/{module}/parameters/{parameter}", parse_switch)
+
+
+def parse_switch(text: str) -> str:
+    """Parse a module parameter that is on or off: Y, N, or a small number."""
+    if not re.fullmatch(r"(?:[YN]|[0-9]{1,4})\n?", text):
+        raise ValueError(f"not a switch: {text[:40]!r}")
+    return text.strip()
 
 
 def _read_firmware(tree: Tree) -> Firmware:

@@ -77,6 +77,13 @@ def always(fact: Fact[T | None], path: str) -> Fact[T]:
     return Unread(path, Reason.NOT_RECORDED) if fact is None else fact
 
 
+def whole_lines(text: str) -> list[str]:
+    """Return the lines of a file that always ends with one: a cut one tells less than there is."""
+    if text and not text.endswith("\n"):
+        raise ValueError("it ends in the middle of a line")
+    return text.split("\n")[:-1]
+
+
 def parse_toml(text: str) -> Mapping[str, object]:
     """Return what a TOML text holds; ValueError says why it is none."""
     if len(text) > MAX_CONFIG or any(line.count(".") > _MAX_DOTS for line in text.split("\n")):

@@ -148,6 +148,23 @@ GROUPS: Final = [
         0,
     ),
     bad(
+        "an NVSwitch in the group, which vfio-manager does not bind",
+        HostTree(devices=(gpu(), nvswitch("0000:05:00.0", "nvidia-nvswitch", group=0x65))),
+        {
+            "gpu.group-viable": FAILED,
+            "gpu.group-isolated": WARNED,
+            "gpu.nvswitch": WARNED,
+        },
+    ),
+    bad(
+        "a GPU of the group that the install left with its driver",
+        HostTree(devices=(gpu(),))
+        .installed()
+        .but(devices=(gpu(driver="vfio-pci"), gpu(OTHER, group=0x65, driver="nouveau"))),
+        {"gpu.driver": FAILED, "gpu.group-viable": FAILED, "gpu.group-isolated": WARNED},
+        aims=AFTER,
+    ),
+    bad(
         "a member of the group that is not told of",
         HostTree(
             put={
@@ -167,6 +184,11 @@ DRIVERS: Final = [
     bad(
         "nova_core holds the GPU",
         HostTree(devices=(gpu(driver="nova-core"),)),
+        {"gpu.driver": FAILED},
+    ),
+    bad(
+        "a driver that nobody expects holds the GPU",
+        HostTree(devices=(gpu(driver="uio_pci_generic"),)),
         {"gpu.driver": FAILED},
     ),
     bad(
@@ -238,6 +260,18 @@ DRIVERS: Final = [
     bad(
         "nouveau is blacklisted in a file that modprobe does not read",
         HostTree(quiet="", put={"/etc/modprobe.d/nouveau.conf.dpkg-old": "blacklist nouveau\n"}),
+        {"driver.nouveau-blocked": WARNED},
+        0,
+    ),
+    bad(
+        "an empty file hides the one that blacklists nouveau",
+        HostTree(
+            quiet="",
+            put={
+                "/etc/modprobe.d/gpu.conf": "",
+                "/usr/lib/modprobe.d/gpu.conf": "blacklist nouveau\n",
+            },
+        ),
         {"driver.nouveau-blocked": WARNED},
         0,
     ),
@@ -358,8 +392,8 @@ MEMORY: Final = [
         0,
     ),
     bad(
-        "the GPU's power state is not known to the kernel",
-        HostTree(devices=(gpu(files={"power_state": "unknown\n"}),)),
+        "the GPU's power state is an error",
+        HostTree(devices=(gpu(files={"power_state": "error\n"}),)),
         {"gpu.power-state": WARNED},
         0,
     ),
@@ -484,6 +518,17 @@ def test_who_holds_the_gpu_is_named(tmp_path: Path) -> None:
     message = verdict(HostTree(answers={"holders": holders}).tree(tmp_path)).message("driver.users")
 
     assert message == "python3 (pid 4321) holds /dev/nvidia0, /dev/nvidiactl"
+
+
+def test_of_many_processes_some_are_named(tmp_path: Path) -> None:
+    lines = [f"{pid}\tpython3\t/dev/nvidia{pid}\t-" for pid in range(10, 40)]
+    host = HostTree(answers={"holders": "\n".join(["complete", *lines])})
+
+    message = verdict(host.tree(tmp_path)).message("driver.users")
+
+    assert "python3 (pid 10)" in message
+    assert "and 22 more hold" in message
+    assert len(message) < 400
 
 
 def test_a_daemon_is_stopped_by_its_unit(tmp_path: Path) -> None:

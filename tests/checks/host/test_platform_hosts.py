@@ -12,6 +12,7 @@ from builders import (
     AMD,
     ARM,
     BEFORE,
+    DIRECTORY,
     GPU,
     INTEL,
     Aims,
@@ -31,6 +32,7 @@ KVM: Final = HostTree().nodes
 NO_KVM: Final = tuple(name for name in KVM if name != "kvm")
 NO_VHOST: Final = ("kvm", "net/tun")
 XFS: Final = ("kernel/fs/xfs/xfs.ko.zst",)
+CENTAUR: Final = replace(INTEL, cpuinfo="vendor_id\t: CentaurHauls\n")
 QUIET_INTEL: Final = replace(INTEL, cmdline="")
 QEMU: Final = {"/sys/class/dmi/id/sys_vendor": "QEMU\n", "/sys/class/dmi/id/product_name": "pc\n"}
 VIRTUAL: Final = HostTree(flags=("hypervisor",), put=QEMU)
@@ -134,6 +136,21 @@ CPUS: Final = [
         {"host.architecture": WARNED, "iommu.firmware": FAILED},
     ),
     bad(
+        "ARM whose SMMU does not come up",
+        HostTree(cpu=ARM, groups=False),
+        {"host.architecture": WARNED, "iommu.enabled": FAILED},
+    ),
+    bad(
+        "ARM that a device tree describes",
+        HostTree(
+            cpu=ARM,
+            put={"/sys/firmware/devicetree/base": DIRECTORY},
+            drop=("/sys/firmware/acpi",),
+        ),
+        {"host.architecture": WARNED},
+        0,
+    ),
+    bad(
         "ARM, not started at EL2",
         HostTree(cpu=ARM, nodes=NO_KVM),
         {"host.architecture": WARNED, "host.kvm-device": FAILED},
@@ -195,6 +212,16 @@ VHOST: Final = [
 IOMMUS: Final = [
     bad("no DMAR table", HostTree(table=False, groups=False), {"iommu.firmware": FAILED}),
     bad("no IVRS table", HostTree(cpu=AMD, table=False, groups=False), {"iommu.firmware": FAILED}),
+    bad(
+        "no table on another vendor's CPU",
+        HostTree(cpu=CENTAUR, table=False, groups=False),
+        {"iommu.firmware": FAILED},
+    ),
+    bad(
+        "no interrupt remapping on another vendor's CPU",
+        HostTree(cpu=CENTAUR, remapped=False),
+        {"iommu.interrupt-remapping": FAILED},
+    ),
     bad(
         "an argument that does not help without a table",
         HostTree(table=False, groups=False, cmdline="intel_iommu=on"),
@@ -302,6 +329,12 @@ TEES: Final = [
         SNP_HOST.but(kernel="6.11.0-9-generic"),
         {"tee.kernel": WARNED},
         0,
+        aims=SNP,
+    ),
+    bad(
+        "SNP on a kernel without a number",
+        SNP_HOST.but(kernel="next-20260102"),
+        {"tee.kernel": FAILED},
         aims=SNP,
     ),
     bad(

@@ -1,10 +1,12 @@
-"""Hosts whose containerd, CDI specs, kubelet or room is not ready: exactly what is said of each."""
+"""Hosts whose containerd, Kata handlers or CDI specs are not ready: what is said of each."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 from _pytest.mark import ParameterSet
 
 from builders import (
@@ -13,22 +15,17 @@ from builders import (
     CDI_KATA,
     COCO_AFTER,
     COCO_BEFORE,
-    COCO_CLASS,
-    COCO_CONTAINERD,
-    COCO_DROP_IN,
     COCO_QEMU,
+    COCO_TOML,
     CONTAINERD,
     DIRECTORY,
-    GIB,
     K0S,
     K3S,
     KATA_FILES,
     KATA_KERNEL,
     KATA_TOML,
-    KUBELET_FILE,
     MICROK8S,
     RKE2,
-    SOCKET,
     Aims,
     HostTree,
     Kube,
@@ -39,7 +36,6 @@ from builders import (
     containerd_1_7,
     gpu,
     handler,
-    kubelet_yaml,
     replayed,
     verdict,
 )
@@ -122,6 +118,21 @@ RUNTIMES: Final = [
         {"runtime.config": FAILED},
     ),
     bad(
+        "imports that are no list",
+        HostTree(put={CONTAINERD: 'version = 3\nimports = "/etc/containerd/more.toml"\n'}),
+        {"runtime.config": FAILED},
+    ),
+    bad(
+        "disabled plugins that are no list",
+        HostTree(put={CONTAINERD: 'version = 3\ndisabled_plugins = "cri"\n'}),
+        {"runtime.config": FAILED},
+    ),
+    bad(
+        "a version that no containerd knows",
+        HostTree(put={CONTAINERD: "version = 9\n"}),
+        {"runtime.config": FAILED},
+    ),
+    bad(
         "no configuration for kata-manager",
         COCO_HOST.but(drop=("/etc/containerd",)),
         {"runtime.config": FAILED},
@@ -185,6 +196,13 @@ IMPORTS: Final = [
     bad(
         "an import that is no TOML",
         HostTree(put={DROP_IN: "version = \n"}),
+        {"runtime.imports": FAILED},
+    ),
+    bad(
+        "a broken import in one of several directories",
+        imports("/etc/containerd/*/part.toml").adding(
+            {"/etc/containerd/a/part.toml": "version = 3\n", "/etc/containerd/b/part.toml": "=\n"}
+        ),
         {"runtime.imports": FAILED},
     ),
     bad(
@@ -303,6 +321,12 @@ CDI: Final = [
         aims=AFTER,
     ),
     bad(
+        "one name twice in a spec",
+        INSTALLED.adding({CDI_KATA: cdi_spec(PGPU) + cdi_spec(PGPU).partition("devices:\n")[2]}),
+        {"runtime.cdi": FAILED},
+        aims=AFTER,
+    ),
+    bad(
         "a spec whose group is gone",
         INSTALLED.adding({CDI_KATA: cdi_spec({"0": "/dev/vfio/15"})}),
         {"runtime.cdi": FAILED},
@@ -329,144 +353,7 @@ CDI: Final = [
         0,
     ),
 ]
-KUBELETS: Final = [
-    bad(
-        "no kubelet",
-        HostTree(drop=("/usr/bin/kubelet", "/var/lib/kubelet")),
-        {"kubelet.present": FAILED},
-    ),
-    bad(
-        "no socket of pod resources",
-        HostTree(drop=(SOCKET,)),
-        {"kubelet.pod-resources": FAILED},
-    ),
-    bad(
-        "the gate is closed",
-        HostTree(
-            put={
-                KUBELET_FILE: kubelet_yaml().replace(
-                    "OtherGate: true", "KubeletPodResourcesGet: false"
-                )
-            }
-        ),
-        {"kubelet.pod-resources": FAILED},
-    ),
-    bad(
-        "an old kubelet without the gate",
-        HostTree(
-            put={KUBELET_FILE: kubelet_yaml()},
-            answers={"version /usr/bin/kubelet": "Kubernetes v1.33.9"},
-        ),
-        {"kubelet.pod-resources": FAILED},
-    ),
-    bad(
-        "a drop-in closes the gate",
-        HostTree(
-            put={
-                "/etc/kubernetes/kubelet.conf.d/90-gates.conf": "kind: KubeletConfiguration\n"
-                "featureGates: {KubeletPodResourcesGet: false}\n"
-            }
-        ),
-        {"kubelet.pod-resources": FAILED},
-    ),
-    bad(
-        "a flag closes the gate",
-        HostTree(
-            put={
-                "/etc/default/kubelet": "KUBELET_EXTRA_ARGS="
-                "--feature-gates=KubeletPodResourcesGet=false\n"
-            }
-        ),
-        {"kubelet.pod-resources": FAILED},
-    ),
-    *(
-        bad(
-            f"the kubelet waits {timeout}",
-            HostTree(put={KUBELET_FILE: kubelet_yaml("KubeletPodResourcesGet", timeout=timeout)}),
-            {"kubelet.request-timeout": WARNED},
-            0,
-        )
-        for timeout in ("2m0s", "9m59s", "0s")
-    ),
-    bad(
-        "the kubelet's default time",
-        HostTree(put={KUBELET_FILE: "kind: KubeletConfiguration\n"}),
-        {"kubelet.request-timeout": WARNED},
-        0,
-    ),
-    bad(
-        "the kubelet's time is no time",
-        HostTree(put={KUBELET_FILE: kubelet_yaml(timeout="soon")}),
-        {
-            "kubelet.present": UNKNOWN,
-            "kubelet.pod-resources": UNKNOWN,
-            "kubelet.request-timeout": UNKNOWN,
-        },
-        4,
-    ),
-    bad(
-        "the gate for images is not open",
-        HostTree(
-            put={KUBELET_FILE: kubelet_yaml("KubeletPodResourcesGet")},
-            parameters={"kvm_intel/tdx": "Y"},
-            kernel="6.17.0-5-generic",
-        ),
-        {"kubelet.image-gate": WARNED},
-        0,
-        aims=Aims(confidential=Tee.TDX),
-    ),
-]
-ROOM: Final = [
-    bad("little memory", HostTree(memory=(32, 25)), {"memory.headroom": WARNED}, 0),
-    bad(
-        "memory that huge pages hold",
-        HostTree(memory=(512, 12), hugepages=480),
-        {"memory.headroom": WARNED},
-        0,
-    ),
-    bad(
-        "too little memory even for kata-manager's overhead",
-        COCO_HOST.but(memory=(16, 7)),
-        {"memory.headroom": WARNED},
-        0,
-        aims=COCO_BEFORE,
-    ),
-    *(
-        bad(
-            f"little space below {path}",
-            HostTree(answers={f"space {path}": str(9 * GIB)}),
-            {"disk.headroom": WARNED},
-            0,
-        )
-        for path in ("/opt", "/var/lib/containerd")
-    ),
-]
-LEFTOVERS: Final = [
-    *(
-        bad(f"{path} is left", HostTree(put={path: DIRECTORY}), {"leftovers.artifacts": WARNED}, 0)
-        for path in ("/opt/confidential-containers", COCO_CLASS)
-    ),
-    bad(
-        "/opt/kata is left for the coco-operator",
-        COCO_HOST.adding({"/opt/kata": DIRECTORY}),
-        {"leftovers.artifacts": WARNED},
-        0,
-        aims=COCO_BEFORE,
-    ),
-    bad(
-        "the CoCo operator's containerd is left",
-        HostTree(put={COCO_DROP_IN: f"[Service]\nExecStart={COCO_CONTAINERD}\n"}),
-        {"leftovers.containerd-override": WARNED},
-        0,
-    ),
-    bad(
-        "a backup is left",
-        HostTree(put={f"{CONTAINERD}.bak": "version = 2\n"}),
-        {"leftovers.config-backup": WARNED},
-        0,
-    ),
-]
-HOSTS: Final = [*RUNTIMES, *IMPORTS, *HANDLERS, *CDI, *KUBELETS, *ROOM, *LEFTOVERS]
+HOSTS: Final = [*RUNTIMES, *IMPORTS, *HANDLERS, *CDI]
 
 
 @pytest.mark.parametrize(("host", "aims", "expected", "code"), HOSTS)
@@ -514,8 +401,27 @@ SOUND: Final = [
     pytest.param(
         HostTree(put={f"{CONTAINERD}.bak": ""}).installed(), AFTER, id="a backup after the install"
     ),
-    pytest.param(HostTree(memory=(32, 26)), BEFORE, id="just enough memory"),
-    pytest.param(HostTree(answers={"space /opt": str(10 * GIB)}), BEFORE, id="just enough space"),
+    pytest.param(
+        INSTALLED.adding(
+            {CDI_KATA: json.dumps(yaml.safe_load(cdi_spec(PGPU)))}, CDI_KATA.replace("yaml", "json")
+        ),
+        AFTER,
+        id="a spec in JSON",
+    ),
+    pytest.param(
+        COCO_HOST.installed(Stack.COCO_OPERATOR).adding(
+            {CONTAINERD: config_toml(2) + handler(2, COCO_TOML, "kata-nvidia-gpu")}
+        ),
+        COCO_AFTER,
+        id="the name that newer kata-managers give",
+    ),
+    pytest.param(
+        INSTALLED.but(parameters={"kvm_intel/tdx": "Y"}, kernel="6.17.0-5-generic").adding(
+            {DROP_IN: "version = 3\n" + handler(3, name="kata-qemu-nvidia-gpu-tdx")}
+        ),
+        Aims(after_install=True, confidential=Tee.TDX),
+        id="a handler for confidential VMs",
+    ),
     pytest.param(
         HostTree(put={"/usr/bin/dockerd": "", "/etc/crio": DIRECTORY}),
         BEFORE,
@@ -584,27 +490,3 @@ def test_without_a_runtime_nothing_more_is_asked_of_it(tmp_path: Path) -> None:
     for id_ in ("runtime.config", "runtime.imports", "runtime.kata-handlers", "runtime.kata-files"):
         assert judged.status(id_) == "skipped", id_
         assert "runtime.containerd" in judged.message(id_)
-
-
-def test_huge_pages_are_named_where_they_hold_the_memory(tmp_path: Path) -> None:
-    host = HostTree(memory=(512, 12), hugepages=480)
-
-    judged = verdict(host.tree(tmp_path))
-
-    assert "480.0 GiB of it in huge pages" in judged.message("memory.headroom")
-    assert "huge pages" in judged.remedy("memory.headroom")
-
-
-def test_k3s_is_told_its_own_file_for_the_gate(tmp_path: Path) -> None:
-    config = "kubelet-arg: [runtime-request-timeout=20m]\n"
-    host = HostTree(
-        kube=K3S,
-        put={"/etc/rancher/k3s/config.yaml": config},
-        answers={"version /usr/local/bin/k3s": "k3s version v1.32.1+k3s1 (abc)"},
-    )
-
-    judged = verdict(host.tree(tmp_path))
-
-    assert judged.problems == {"kubelet.pod-resources": FAILED}
-    assert "/etc/rancher/k3s/config.yaml" in judged.remedy("kubelet.pod-resources")
-    assert "systemctl restart k3s" in judged.remedy("kubelet.pod-resources")

@@ -1,5 +1,6 @@
 """Hosts on which nothing is wrong: preflight must not cry wolf, on any distribution."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,8 @@ from builders import (
     DEBIAN,
     DIRECTORY,
     FLATCAR,
+    GPU,
+    INTEL,
     K0S,
     K3S,
     KUBELET,
@@ -179,6 +182,14 @@ DEVICES: Final = [
     sound("256 functions", HostTree(devices=(gpu(), *MANY))),
     sound("a card without SR-IOV", HostTree(devices=(gpu(files={}),))),
     sound("a card in D3hot", HostTree(devices=(gpu(files={"power_state": "D3hot\n"}),))),
+    sound(
+        "a card that no driver has enabled yet",
+        HostTree(devices=(gpu(files={"power_state": "unknown\n"}),)),
+    ),
+    sound(
+        "a kernel that does not show the power state",
+        HostTree(drop=(f"/sys/devices/pci0000:65/{GPU}/power_state",)),
+    ),
     sound("a named device", HostTree(devices=(nic(None),)), Aims(devices=("0000:66:00.0",))),
     sound(
         "a framebuffer in another card's memory",
@@ -208,6 +219,10 @@ DEVICES: Final = [
 KERNELS: Final = [
     sound("the last intel_iommu counts", HostTree(cmdline="intel_iommu=off intel_iommu=on")),
     sound("no argument where the kernel needs none", HostTree(cpu=AMD, cmdline="amd_iommu=on")),
+    sound(
+        "a CPU of another vendor",
+        HostTree(cpu=replace(INTEL, cpuinfo="vendor_id\t: CentaurHauls\n")),
+    ),
     sound("another vendor's argument", HostTree(cpu=AMD, cmdline="intel_iommu=off")),
     sound("an argument that only begins alike", HostTree(cmdline="iommu=nopt intremap=nosid")),
     sound("modules that can be loaded", HostTree(nodes=("kvm", "net/tun"))),
@@ -229,6 +244,21 @@ KERNELS: Final = [
         HostTree(modprobe="install vfio-pci /sbin/modprobe -i vfio-pci; echo bound\n"),
     ),
     sound("nouveau blacklisted in modprobe.d", HostTree(quiet="", modprobe="blacklist nouveau\n")),
+    sound(
+        "nouveau blacklisted by the distribution",
+        HostTree(quiet="", put={"/usr/lib/modprobe.d/nvidia.conf": "blacklist nouveau\n"}),
+    ),
+    sound(
+        "nouveau blacklisted on a line that goes on",
+        HostTree(quiet="", modprobe="blacklist \\\n  nouveau\n"),
+    ),
+    sound(
+        "nouveau blacklisted by the initramfs for the whole boot",
+        HostTree(
+            quiet="rd.driver.blacklist=nouveau",
+            put={"/run/modprobe.d/initramfsblacklist.conf": "blacklist nouveau\n"},
+        ),
+    ),
     sound("nouveau replaced", HostTree(quiet="", modprobe="install nouveau /bin/false\n")),
     sound("nouveau blacklisted among others", HostTree(quiet="module_blacklist=nova_core,nouveau")),
     sound("a kernel without nouveau", HostTree(quiet="", loadable=HostTree().loadable[:2])),

@@ -95,7 +95,11 @@ def _will_be_bound(case: HostCase, gpu: PciDevice, sibling: PciDevice) -> bool:
     It binds every GPU, and of a VGA-class GPU the one function that a `consumer` link names;
     the manager of the coco-operator stack's chart (v23.6) binds every NVIDIA function.
     """
-    if case.after_install or sibling.vendor != NVIDIA:
+    if case.after_install:
+        return False
+    if sibling in case.judged:
+        return True
+    if sibling.vendor != NVIDIA:
         return False
     if case.stack is Stack.COCO_OPERATOR or sibling.pci_class in GPU_CLASSES:
         return True
@@ -113,13 +117,10 @@ def _will_be_bound(case: HostCase, gpu: PciDevice, sibling: PciDevice) -> bool:
 def group_viable(case: HostCase, gpu: PciDevice) -> Outcome:
     """QEMU refuses a group of which any member still serves the host ("not viable")."""
     siblings = _siblings(case, gpu)
-    judged = {device.address for device in case.judged}
     held = [
         sibling
         for sibling in siblings
-        if sibling.address not in judged
-        and not _is_free(sibling)
-        and not _will_be_bound(case, gpu, sibling)
+        if not _is_free(sibling) and not _will_be_bound(case, gpu, sibling)
     ]
     number = _group(case, gpu).number
     if held:

@@ -29,8 +29,8 @@ class _Switch:
 # arch/x86/kernel/pci-dma.c, drivers/iommu/intel/iommu.c, drivers/iommu/amd/init.c
 _SWITCHES: Final = (
     _Switch("iommu", _X86, has_on=False),
-    _Switch("intel_iommu", frozenset({Vendor.INTEL}), has_on=True),
-    _Switch("amd_iommu", frozenset({Vendor.AMD}), has_on=False),
+    _Switch("intel_iommu", frozenset({Vendor.INTEL, Vendor.OTHER}), has_on=True),
+    _Switch("amd_iommu", frozenset({Vendor.AMD, Vendor.OTHER}), has_on=False),
 )
 
 

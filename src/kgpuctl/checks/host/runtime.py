@@ -6,7 +6,7 @@ from typing import Final
 from kgpuctl.checks.check import Outcome, check, check_each, failed, known, passed, skipped, warned
 from kgpuctl.checks.host.case import HostCase
 from kgpuctl.checks.host.remedies import restart_runtime
-from kgpuctl.host.facts import CdiSpec, KataHandler
+from kgpuctl.host.facts import CdiSpec, ContainerdConfig, KataHandler
 from kgpuctl.names import GPU_HANDLER_MARK, VFIO_DRIVERS, Stack
 
 _CRI: Final = frozenset(
@@ -40,7 +40,8 @@ def containerd(case: HostCase) -> Outcome:
         )
     version = f" {runtime.version}" if isinstance(runtime.version, str) else ""
     name = "containerd" if runtime.flavour == "containerd" else f"{runtime.flavour}'s containerd"
-    return passed(f"{name}{version}, {known(runtime.config).path}")
+    where = f", {runtime.config.path}" if isinstance(runtime.config, ContainerdConfig) else ""
+    return passed(f"{name}{version}{where}")
 
 
 @check("runtime.config", "containerd's configuration fits the stack", requires=_NEEDS_RUNTIME)
