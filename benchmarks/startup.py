@@ -15,7 +15,10 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from builders import gpu_recording  # noqa: E402  # it lives with the tests
+from builders import HostTree, gpu  # noqa: E402  # they live with the tests
+from kgpuctl.host.facts import Source, SourceKind  # noqa: E402
+from kgpuctl.host.reader import read_host  # noqa: E402
+from kgpuctl.host.recording import Recorder  # noqa: E402
 
 RUNS = 15
 COUNTS = (1, 16, 64, 256, 1024)
@@ -88,6 +91,16 @@ def measure_startup(program: str) -> bool:
             ),
         ]
     )
+
+
+def gpu_recording(folder: Path, count: int) -> bytes:
+    """Return a recording of a host with this many GPUs, each in a group of its own."""
+    devices = tuple(
+        gpu(f"{number // 32:04x}:{number % 32:02x}:00.0", group=number) for number in range(count)
+    )
+    tree = Recorder(HostTree(devices=devices).tree(folder))
+    read_host(tree, Source(SourceKind.TREE, "/", "", as_root=True))
+    return tree.pack("")
 
 
 def measure_devices(program: str, folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """Whole hosts as root directories: right by default, so that a test names only what is wrong.
 
-`HostTree` is a host as values; `write` makes the directory, `facts` reads it as preflight does,
-`judge` asks every check. All of it is synthetic, in the formats of the kernel's documentation.
+`HostTree` is a host as values; its `tree` makes the directory and opens it, `verdict` (or `judge`)
+asks every check about it. All of it is synthetic, in the formats of the kernel's documentation.
 """
 
 import gzip
@@ -565,8 +565,10 @@ _LOADABLE: Final = (
 class HostTree:
     """A host before the install, on which nothing is wrong: Ubuntu on Intel with one A10.
 
-    `put` adds or replaces files; `drop` leaves out paths with all that lies below them.
-    `answers` are laid over those of a live host (see `kgpuctl.host.live`).
+    The kernel's command line is the CPU's own words, then `cmdline`, then `quiet`, which keeps
+    nouveau away. `table` is the firmware's word for an IOMMU, `groups` the kernel's. `put` adds or
+    replaces files; `drop` leaves out paths with all that lies below them. `answers` are laid over
+    those of a live host (see `kgpuctl.host.live`). `memory` is in GiB: all, and what is available.
     """
 
     cpu: Cpu = INTEL
@@ -610,12 +612,8 @@ class HostTree:
             replace(device, driver=driver) if device.is_nvidia else device
             for device in self.devices
         )
-        groups = {device.group for device in devices if device.is_nvidia}
-        nodes = (
-            *self.nodes,
-            "vfio/vfio",
-            *(f"vfio/{number}" for number in sorted(filter(None, groups))),
-        )
+        groups = {device.group for device in devices if device.is_nvidia} - {None}
+        nodes = (*self.nodes, "vfio/vfio", *(f"vfio/{number}" for number in groups))
         return replace(self, devices=devices, nodes=nodes, modules=(*self.modules, *_MODULES))
 
     def installed(self, stack: Stack = Stack.KATA_DEPLOY) -> "HostTree":
@@ -718,13 +716,9 @@ class HostTree:
         for number in numbers:
             folder = f"/sys/kernel/iommu_groups/{number}"
             files[f"{folder}/type"] = "identity\n"
+            kinds = ["msi", *(kind for group, kind in self.reserved.items() if group == number)]
             files[f"{folder}/reserved_regions"] = "".join(
-                f"0x{start:016x} 0x{start + 0xFFFFF:016x} {kind}\n"
-                for start, kind in (
-                    (0xFEE00000, "msi"),
-                    (0x7A000000, self.reserved.get(number or 0)),
-                )
-                if kind
+                f"0x00000000fee00000 0x00000000feefffff {kind}\n" for kind in kinds
             )
         return files
 
@@ -830,10 +824,7 @@ def case_of(tree: Tree, aims: Aims = BEFORE) -> HostCase:
 
 def judge(tree: Tree, aims: Aims = BEFORE) -> dict[tuple[str, str], Result]:
     """Ask a host every check; results by check id and subject."""
-    results = run(HOST_CHECKS, case_of(tree, aims))
-    judged = {(result.id, result.subject): result for result in results}
-    assert len(judged) == len(results), "a check said two things of one subject"
-    return judged
+    return {(item.id, item.subject): item for item in verdict(tree, aims).results}
 
 
 _WORST: Final = (Status.WARNED, Status.UNKNOWN, Status.FAILED)
@@ -887,6 +878,8 @@ def verdict(tree: Tree, aims: Aims = BEFORE) -> Verdict:
     """Judge a host and sum it up."""
     case = case_of(tree, aims)
     results = run(HOST_CHECKS, case)
+    subjects = {(item.id, item.subject) for item in results}
+    assert len(subjects) == len(results), "a check said two things of one subject"
     report = Report("preflight", Claim("", "", ""), describe(case), results)
     silent = tuple(item.id for item in results if _is_silent(item))
     return Verdict(problems(results), report.exit_code, silent, results)

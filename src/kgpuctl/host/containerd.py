@@ -178,9 +178,21 @@ def _read_config(tree: Tree, path: str) -> Fact[ContainerdConfig]:
     )
 
 
+def parse_config(text: str) -> Mapping[str, object]:
+    """Parse a containerd configuration; a wrong type keeps containerd from starting."""
+    table = parse_toml(text)
+    for key in ("disabled_plugins", "imports"):
+        value = table.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"its {key} is not a list of strings")
+    if not isinstance(table.get("version", 1), int):
+        raise ValueError("its version is not a number")  # noqa: TRY004  # callers catch one error
+    return table
+
+
 def render_config(text: str) -> str:
     """Return the part of a containerd configuration that is judged, as TOML."""
-    table = parse_toml(text)
+    table = parse_config(text)
     version = table.get("version")
     lines = [f"version = {version:d}"] if isinstance(version, int) else []
     lines += [
@@ -208,7 +220,7 @@ class _ConfigReader:
 
     def load(self, path: str) -> Fact[Mapping[str, object] | str | None]:
         """Return the table in a file, a sentence on why it is none, or None for no file."""
-        table = read_parsed(self.tree, path, parse_toml, keeping(render_config))
+        table = read_parsed(self.tree, path, parse_config, keeping(render_config))
         if isinstance(table, Unread) and table.reason is Reason.UNUSABLE:
             return table.detail
         if isinstance(table, Mapping):
@@ -246,16 +258,22 @@ class _ConfigReader:
 
 
 def _expand(tree: Tree, pattern: str) -> Iterator[str | Unread]:
-    """Yield the files that a pattern names; containerd lets a glob match nothing."""
-    if not any(sign in pattern for sign in "*?["):
+    """Yield the files that an import names; it is a pattern only with a `*` in it."""
+    if "*" not in pattern:
         yield pattern
         return
-    folder, _, last = pattern.rpartition("/")
-    names = tree.names(folder)
-    if isinstance(names, Unread):
-        yield names
-        return
-    yield from (f"{folder}/{name}" for name in names or () if fnmatchcase(name, last))
+    paths: list[str] = [""]
+    for part in pattern.strip("/").split("/"):
+        found: list[str] = []
+        for path in paths:
+            names = tree.names(path or "/") if any(sign in part for sign in "*?[") else (part,)
+            if isinstance(names, Unread):
+                if names.reason is not Reason.UNUSABLE:  # a file among directories is no match
+                    yield names
+                continue
+            found += [f"{path}/{name}" for name in names or () if fnmatchcase(name, part)]
+        paths = found
+    yield from (path for path in paths if tree.node(path) is not None)
 
 
 def _strings(value: object) -> tuple[str, ...]:

@@ -22,7 +22,14 @@ PROGRAMS: Final = (
     "/usr/local/bin/k3s",
     "/snap/microk8s/current/kubelite",
 )
-_CONFIGS: Final = ("/var/lib/kubelet/config.yaml", "/var/lib/k0s/kubelet-config.yaml")
+_CONFIGS: Final = (
+    "/var/lib/kubelet/config.yaml",
+    "/var/lib/k0s/kubelet-config.yaml",
+    "/etc/kubernetes/kubelet.yaml",  # Talos
+    "/etc/kubernetes/kubelet/config.json",  # EKS
+    "/etc/kubernetes/kubelet/kubelet-config.json",
+    "/etc/kubernetes/kubelet/config",  # Bottlerocket
+)
 _DROP_IN_DIRS: Final = (
     "/etc/kubernetes/kubelet.conf.d",
     "/var/lib/rancher/k3s/agent/etc/kubelet.conf.d",
@@ -34,7 +41,7 @@ _FLAG_FILES: Final = (
     "/etc/sysconfig/kubelet",
     "/var/snap/microk8s/current/args/kubelet",
 )
-_RANCHER_FILES: Final = ("/etc/rancher/k3s/config.yaml", "/etc/rancher/rke2/config.yaml")
+_RANCHER: Final = ("/etc/rancher/k3s/config.yaml", "/etc/rancher/rke2/config.yaml")
 _TRACES: Final = (
     "/var/lib/kubelet",
     "/var/lib/k0s/kubelet",
@@ -44,6 +51,7 @@ _TRACES: Final = (
 )
 # As YAML 1.1 spells it, which the kubelet reads.
 _TRUE: Final = frozenset({"true", "yes", "on", "y"})
+_JUDGED: Final = re.compile(r"(?:feature-gates|runtime-request-timeout)=")
 # A line of an environment file, of microk8s' flags, or the rest of a continued one.
 _FLAG_LINE: Final = re.compile(r"\s*(?:$|--?\w|(?:export\s+)?[A-Za-z_]\w*=)")
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -63,19 +71,29 @@ def read_kubelet(tree: Tree) -> Fact[Kubelet | None]:
         problem = _take_in(tree, path, merged)
         if problem is not None:
             return problem
+    try:
+        merged.add_arguments()
+    except ValueError as error:
+        return Unread(_RANCHER[0], Reason.UNUSABLE, str(error))
     return Kubelet(tuple(merged.files), merged.gates, merged.timeout)
 
 
 def _config_files(tree: Tree) -> Fact[tuple[str, ...]]:
     """Return the files that may hold settings, in the order in which they override each other."""
-    drop_ins: list[str] = []
-    for folder in _DROP_IN_DIRS:
+    paths = list(_CONFIGS)
+    for folder, ending in [(folder, ".conf") for folder in _DROP_IN_DIRS] + [
+        (f"{path}.d", ".yaml") for path in _RANCHER
+    ]:
         names = tree.names(folder)
-        if isinstance(names, tuple):
-            drop_ins += [f"{folder}/{name}" for name in names if name.endswith(".conf")]
-        elif names is not None:
+        if isinstance(names, Unread):
             return names
-    return (*_CONFIGS, *drop_ins, *_RANCHER_FILES, *_FLAG_FILES)
+        paths += [folder.removesuffix(".d")] if ending == ".yaml" else []
+        paths += [f"{folder}/{name}" for name in names or () if name.endswith(ending)]
+    return (*paths, *_FLAG_FILES)
+
+
+def _is_rancher(path: str) -> bool:
+    return path.startswith(_RANCHER)
 
 
 def _take_in(tree: Tree, path: str, merged: "_Merged") -> Unread | None:
@@ -97,17 +115,17 @@ def _render(path: str, text: str) -> str:
     """Return the part of a file that is judged, in the file's own format."""
     found = _Merged()
     found.add(path, text)
-    gates = ",".join(f"{gate}={str(value).lower()}" for gate, value in found.gates.items())
-    if path not in (*_FLAG_FILES, *_RANCHER_FILES):
+    if _is_rancher(path):
+        return json.dumps({key: list(filter(_JUDGED.match, args)) for key, args in found.given})
+    if path not in _FLAG_FILES:
         timeout = (
             {} if found.timeout_text is None else {"runtimeRequestTimeout": found.timeout_text}
         )
         return json.dumps({"featureGates": found.gates} | timeout)
-    flags = [f"feature-gates={gates}"] if gates else []
-    flags += [f"runtime-request-timeout={found.timeout_text}"] if found.timeout_text else []
-    if path in _RANCHER_FILES:
-        return json.dumps({"kubelet-arg": flags})
-    return " ".join(f"--{flag}" for flag in flags) + "\n"
+    gates = ",".join(f"{gate}={str(value).lower()}" for gate, value in found.gates.items())
+    flags = [f"--feature-gates={gates}"] if gates else []
+    flags += [f"--runtime-request-timeout={found.timeout_text}"] if found.timeout_text else []
+    return " ".join(flags) + "\n"
 
 
 def read_kubelet_version(tree: Tree) -> Fact[str | None]:
@@ -128,6 +146,7 @@ class _Merged:
         self.files: list[str] = []
         self.gates: dict[str, bool] = {}
         self.timeout_text: str | None = None
+        self.given: list[tuple[str, list[str]]] = []  # Rancher's kubelet-arg and kubelet-arg+
 
     @property
     def timeout(self) -> float | None:
@@ -144,12 +163,21 @@ class _Merged:
             return
         if not isinstance(config, dict):
             raise ValueError("it is not a mapping")  # noqa: TRY004  # callers catch one error
-        if path in _RANCHER_FILES:
-            arguments = config.get("kubelet-arg")
-            for argument in arguments if isinstance(arguments, list) else [arguments]:
-                self._add_flags(f"--{argument}")
-        else:
+        if not _is_rancher(path):
             self._add_config(config)
+            return
+        for key in ("kubelet-arg", "kubelet-arg+"):
+            if key in config:
+                value = config[key] if isinstance(config[key], list) else [config[key]]
+                self.given.append((key, [item for item in value if isinstance(item, str)]))
+
+    def add_arguments(self) -> None:
+        """Take in Rancher's arguments: a later kubelet-arg replaces what was, with + it adds."""
+        arguments: list[str] = []
+        for key, values in self.given:
+            arguments = (arguments if key.endswith("+") else []) + values
+        for argument in arguments:
+            self._add_flags(f"--{argument}")
 
     def _add_config(self, config: Mapping[str, object]) -> None:
         gates = config.get("featureGates")

@@ -7,11 +7,10 @@ write it has only what is judged (`Keep`), so that no credential can be in it.
 """
 
 import gzip
-import io
 import os
 import re
 import stat
-import tarfile
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -85,21 +84,25 @@ class Recorder:
                 verdict, value = "file", str(len(files))
                 files.append(answer)
             lines.append("\t".join([method, _escape(path), verdict, value]))
-        packed = io.BytesIO()
-        with (
-            gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
-            tarfile.open(fileobj=zipped, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
-        ):
-            _add(tar, "manifest", ("\n".join(lines) + "\n").encode())
-            for number, content in enumerate(files):
-                _add(tar, f"files/{number}", content)
-        return packed.getvalue()
+        members = [("manifest", ("\n".join(lines) + "\n").encode())]
+        members += [(f"files/{number}", content) for number, content in enumerate(files)]
+        archive = b"".join(map(_member, *zip(*members, strict=True)))
+        return gzip.compress(archive + bytes(2 * _BLOCK), mtime=0)
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(content), 0o600
-    tar.addfile(member, io.BytesIO(content))
+_BLOCK: Final = 512
+_HEADER: Final = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
+
+
+def _member(name: str, content: bytes) -> bytes:
+    """Return a regular file of a plain (ustar, POSIX.1-1988) archive."""
+    fields: list[bytes] = [
+        name.encode(), b"0000600\0", b"0000000\0", b"0000000\0", b"%011o\0" % len(content),
+        b"00000000000\0", b" " * 8, b"0", b"", b"ustar\0", b"00", b"", b"",
+        b"0000000\0", b"0000000\0", b"",
+    ]  # fmt: skip
+    fields[6] = b"%06o\0 " % sum(_HEADER.pack(*fields))
+    return _HEADER.pack(*fields) + content + bytes(-len(content) % _BLOCK)
 
 
 def _spell(answer: Answer) -> tuple[str, str]:
@@ -236,7 +239,6 @@ def _load(path: str, file: IO[bytes]) -> RecordingTree:
     return _parse(path, manifest, files)
 
 
-_BLOCK: Final = 512
 _SIZE: Final = re.compile(rb"[0-7]{1,11}[ \0]?")
 
 

@@ -47,6 +47,8 @@ from builders import (
     containerd_1_7,
     function,
     gpu,
+    handler,
+    hgx,
     kernel_config,
     nic,
     open_tree,
@@ -60,6 +62,7 @@ from kgpuctl.names import Stack, Tee
 
 COCO: Final = Stack.COCO_OPERATOR
 NO_GATE: Final = KUBELET.replace("  KubeletPodResourcesGet: true\n", "")
+DROP_IN: Final = HostTree().kube.drop_in
 SNP: Final = {"kvm_amd/sev": "Y", "kvm_amd/sev_es": "Y", "kvm_amd/sev_snp": "Y"}
 CONSUMER: Final = ("0000:65:00.1",)
 WORKSTATION: Final = (vga_gpu(consumers=CONSUMER), audio())
@@ -154,6 +157,20 @@ KUBERNETES: Final = [
 DEVICES: Final = [
     sound("a VGA card whose audio goes along", HostTree(devices=WORKSTATION)),
     sound(
+        "NVSwitches with a spec of their own",
+        HostTree(devices=hgx())
+        .installed()
+        .adding({"/run/cdi/nvswitch.yaml": cdi_spec({"0": "/dev/vfio/5"}, "nvidia.com/nvswitch")}),
+        AFTER,
+    ),
+    sound(
+        "a spec that also names VFIO's own device",
+        HostTree()
+        .installed()
+        .adding({"/run/cdi/more.yaml": cdi_spec({"vfio": "/dev/vfio/vfio"}, "nvidia.com/any")}),
+        AFTER,
+    ),
+    sound(
         "a VGA card after the install",
         HostTree(devices=WORKSTATION).installed(),
         AFTER,
@@ -219,6 +236,15 @@ DEVICES: Final = [
 KERNELS: Final = [
     sound("the last intel_iommu counts", HostTree(cmdline="intel_iommu=off intel_iommu=on")),
     sound("no argument where the kernel needs none", HostTree(cpu=AMD, cmdline="amd_iommu=on")),
+    sound("Intel's IOMMU on by itself", HostTree(cpu=replace(INTEL, cmdline=""))),
+    sound(
+        "Hygon, which is AMD's", HostTree(cpu=replace(AMD, cpuinfo="vendor_id\t: HygonGenuine\n"))
+    ),
+    sound("nouveau told to do nothing", HostTree(quiet="nouveau.modeset=0")),
+    sound(
+        "a built-in nouveau told to do nothing",
+        HostTree(quiet="nouveau.modeset=0", builtin=("kernel/drivers/gpu/drm/nouveau/nouveau.ko",)),
+    ),
     sound(
         "a CPU of another vendor",
         HostTree(cpu=replace(INTEL, cpuinfo="vendor_id\t: CentaurHauls\n")),
@@ -285,6 +311,14 @@ CONFIDENTIAL: Final = [
             nodes=(*HostTree().nodes, "sev")
         ),
         Aims(confidential=Tee.SNP),
+    ),
+    sound(
+        "SNP after the install",
+        HostTree(cpu=AMD, parameters=SNP, kernel="6.17.0-5-generic")
+        .installed()
+        .but(nodes=(*HostTree().bound().nodes, "sev"))
+        .adding({DROP_IN: "version = 3\n" + handler(3, name="kata-qemu-nvidia-gpu-snp")}),
+        Aims(confidential=Tee.SNP, after_install=True),
     ),
     sound(
         "TDX",

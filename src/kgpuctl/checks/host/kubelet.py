@@ -26,6 +26,10 @@ _GATE_DEFAULT: Final = (1, 34)  # from here on the gate is open by itself
 def _kubelet(case: HostCase) -> Kubelet:
     found = known(case.host.kubelet)
     assert found is not None  # noqa: S101  # kubelet.present would have failed
+    runtime = case.host.runtime
+    if not found.files and not (isinstance(runtime, Runtime) and runtime.flavour in _PLACES):
+        # Somewhere there is one: "not set" would be said about a file that nobody saw.
+        raise UnknownFactError(Unread("the kubelet's configuration", Reason.NOT_RECORDED))
     return found
 
 
@@ -35,7 +39,7 @@ def present(case: HostCase) -> Outcome:
     found = known(case.host.kubelet)
     if found is None:
         return failed("no kubelet found", "Join this host to the cluster, and look again.")
-    return passed(", ".join(found.files) or "the kubelet's defaults hold")
+    return passed(", ".join(found.files) or "no configuration of the kubelet found")
 
 
 @check(

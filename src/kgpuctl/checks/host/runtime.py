@@ -20,6 +20,7 @@ _CRI: Final = frozenset(
 _NEEDS_RUNTIME: Final = ("runtime.containerd",)
 _NEEDS_CONFIG: Final = (*_NEEDS_RUNTIME, "runtime.config")
 # The first containerd that reads a schema version: docs/cri/config.md and release notes.
+_VERSIONS: Final = range(1, 5)
 _SCHEMAS: Final = {3: (2, 0), 4: (2, 3)}
 
 
@@ -64,14 +65,25 @@ def config(case: HostCase) -> Outcome:
             f"{found.path} disables the plugin {disabled[0]}: the kubelet cannot use it",
             f"Take {disabled[0]} out of disabled_plugins in {found.path}, then {restart}.",
         )
-    version = found.version or 1
+    version = 1 if found.version is None else found.version
+    return _wrong_version(case, version) or passed(f"{found.path}, version {version}")
+
+
+def _wrong_version(case: HostCase, version: int) -> Outcome | None:
+    """Say why a configuration of this version cannot serve here."""
+    path = case.containerd.path
+    if version not in _VERSIONS:
+        return failed(
+            f"{path} has version {version}, which no containerd knows",
+            f"Write it anew with `containerd config default`, then {restart_runtime(case)}.",
+        )
     if case.stack is Stack.COCO_OPERATOR and version != 2:  # noqa: PLR2004
         return failed(
-            f"{found.path} has version {version}: kata-manager writes version 2 tables only, "
+            f"{path} has version {version}: kata-manager writes version 2 tables only, "
             "which containerd would then ignore",
             "Use `--stack kata-deploy`, or containerd 1.x with a version 2 configuration.",
         )
-    return _fits_containerd(case, version) or passed(f"{found.path}, version {version}")
+    return _fits_containerd(case, version)
 
 
 def _fits_containerd(case: HostCase, version: int) -> Outcome | None:
