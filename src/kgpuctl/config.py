@@ -123,12 +123,12 @@ def _choice(kind: type[E], value: object, where: str) -> E | None:
     if value is None:
         return None
     allowed = [item.value for item in kind]
+    remedy = f"Use one of {', '.join(allowed)}."
+    if not isinstance(value, str):
+        raise UsageError(f"{where} is not a string.", remedy=remedy)
     if value not in allowed:
-        raise UsageError(
-            f"{where} is {shown(str(value))}{nearest(str(value), allowed)}",
-            remedy=f"Use one of {', '.join(allowed)}.",
-        )
-    return kind(str(value))
+        raise UsageError(f"{where} is {shown(value)}{nearest(value, allowed)}", remedy=remedy)
+    return kind(value)
 
 
 def _devices(value: object, where: str) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ def refuse_existing(path: Path, *, force: bool) -> None:
             f"{shown(str(path))} cannot be written: {error.strerror or error}.",
             remedy="Name a file in a directory that you may write to.",
         ) from error
+    if path.is_symlink():
+        # Renaming onto /dev/stdout would take it away from the host.
+        raise UsageError(f"{path} is a symbolic link.", remedy="Name the file itself.")
     if not has_parent or (there and not is_file):
         what = f"{path} is not a regular file." if has_parent else f"{path.parent} is no directory."
         raise UsageError(what, remedy="Name another file.")

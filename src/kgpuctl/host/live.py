@@ -155,12 +155,12 @@ def read_holders(tree: Tree) -> Fact[tuple[Holder, ...]]:
 def _ask_version(program: str) -> Fact[str | None]:
     """Run `PROGRAM --version`, if it is there and only root could have put it there."""
     try:
-        found = os.stat(program)  # noqa: PTH116
+        others = _others_may_change(program)
     except FileNotFoundError:
         return None
     except OSError as error:
         return Unread(program, Reason.UNUSABLE, (error.strerror or str(error)).lower())
-    if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if others:
         return Unread(program, Reason.NOT_OFFERED, "not run: others than root may change it")
     try:
         done = subprocess.run(  # noqa: S603  # a fixed list of absolute paths
@@ -175,6 +175,17 @@ def _ask_version(program: str) -> Fact[str | None]:
     except (OSError, subprocess.TimeoutExpired):
         return Unread(program, Reason.NOT_OFFERED, "it does not tell its version")
     return done.stdout[:1000].decode(errors="replace").strip()
+
+
+def _others_may_change(program: str) -> bool:
+    """Say whether anybody but root could have decided what this path runs."""
+    paths = [program]
+    if os.path.islink(program):  # noqa: PTH114
+        paths.append(os.path.dirname(program))  # noqa: PTH120
+    return any(
+        found.st_uid != 0 or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+        for found in map(os.stat, paths)
+    )
 
 
 def _ask_space(path: str) -> Fact[str | None]:
