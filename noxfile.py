@@ -32,7 +32,7 @@ def lint(session: nox.Session) -> None:
     session.run(PYTHON, "-m", "ruff", "check")
     session.run(PYTHON, "-m", "ruff", "format", "--check")
     session.run(PYTHON, "-m", "mypy")
-    session.run(str(BIN / "lint-imports"), "--no-logo", "--no-timings")
+    session.run(str(BIN / "lint-imports"), "--no-logo")
     session.run("shellcheck", "install.sh", ".ci/run", success_codes=[0, 127])
 
 

@@ -18,7 +18,12 @@ import resource, sys
 for name, value in (pair.split("=") for pair in sys.argv.pop(1).split(",") if pair):
     resource.setrlimit(getattr(resource, name), (int(value), int(value)))
 """
+# Nobody may not read Python's own files everywhere: all of kgpuctl is imported before.
 NOBODY = """\
+import importlib, kgpuctl, pkgutil
+for module in pkgutil.walk_packages(kgpuctl.__path__, "kgpuctl."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 import os
 os.setgroups([])
 os.setgid(65534)

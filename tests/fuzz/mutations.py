@@ -36,6 +36,7 @@ Texts = Mapping[Question, str]
 DEVICE: Final = f"/sys/bus/pci/devices/{GPU}"
 CPUINFO: Final = ("read", "/proc/cpuinfo")
 CMDLINE: Final = ("read", "/proc/cmdline")
+MODPROBE: Final = ("read", "/etc/modprobe.d/local.conf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,12 @@ def _enough_memory(texts: Texts) -> bool:
     return any(int(number) * 1024 >= 26 * 2**30 for number in numbers)
 
 
+def _no_plugin_is_disabled(texts: Texts) -> bool:
+    """Excuse a configuration in which nothing is said of it before the first table."""
+    before = re.split(r"(?m)^\s*\[", texts[next(iter(texts))])[0]
+    return not re.search(r"(?m)^\s*disabled_plugins\s*=\s*\[.*(['\"])cri\1", before)
+
+
 def _gate_is_not_shut(texts: Texts) -> bool:
     """Excuse a configuration that does not shut the gate any more, or flags that name it."""
     config, flags = texts.values()
@@ -100,7 +107,6 @@ def _unset(region: Region) -> Region:
 
 _LOST: Final = gpu(regions={**gpu().regions, 1: _unset(gpu().regions[1])})
 _INSTALLED: Final = HostTree().installed()
-_MODULES: Final = ("read", "/proc/modules")
 
 BAD: Final = (
     Bad(
@@ -131,7 +137,8 @@ BAD: Final = (
         check="iommu.acs-override",
         host=HostTree(quiet="pcie_acs_override=downstream"),
         files=(CMDLINE,),
-        excuse=_lacks(r"pcie_acs_override="),
+        # Behind a quotation mark it is no word of its own.
+        excuse=_lacks(r'\A[^"]*(?<!\S)pcie_acs_override='),
     ),
     Bad(
         check="iommu.firmware",
@@ -178,8 +185,11 @@ BAD: Final = (
     Bad(
         check="driver.vfio-pci",
         host=HostTree(modprobe="install vfio_pci /bin/false\n"),
-        files=(("read", "/etc/modprobe.d/local.conf"),),
-        excuse=_lacks(r"(?m)^\s*install\s+vfio[_-]pci\s+/bin/false\b"),
+        files=(MODPROBE, ("names", "/etc/modprobe.d")),
+        excuse=lambda texts: (
+            _lacks(r"(?m)^\s*install\s+vfio[_-]pci\s+/bin/false\b")({MODPROBE: texts[MODPROBE]})
+            or "local.conf" not in texts["names", "/etc/modprobe.d"].split("\n")
+        ),
     ),
     Bad(
         check="driver.nouveau-blocked",
@@ -193,7 +203,7 @@ BAD: Final = (
         excuse=lambda texts: (
             "nouveau" in texts[CMDLINE]
             or not re.search(
-                r"(?m)/nouveau\.ko\b",
+                r"(?m)^[^:\n]*/nouveau\.ko\b",
                 texts[("read", "/lib/modules/6.8.0-45-generic/modules.dep")],
             )
         ),
@@ -204,7 +214,7 @@ BAD: Final = (
             {"/etc/containerd/config.toml": config_toml(more='disabled_plugins = ["cri"]')}
         ),
         files=(("read", "/etc/containerd/config.toml"),),
-        excuse=_lacks(r"(?m)^\s*disabled_plugins\s*=\s*\[.*(['\"])cri\1"),
+        excuse=_no_plugin_is_disabled,
     ),
     Bad(
         check="runtime.imports",

@@ -100,6 +100,13 @@ ALLOWED: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("/etc/containerd/conf.d/", ANY, "runtime.containerd", "it is about the program"),
     ("/etc/containerd/conf.d/", ANY, "runtime.config", "runtime.imports is about that file"),
     ("/var/lib/rancher/", ANY, "runtime.containerd", "it is about the program"),
+    ("/etc/containerd/conf.d", (), "runtime.config", "a glob that errs matches nothing there too"),
+    (
+        "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d",
+        (),
+        "runtime.config",
+        "as above",
+    ),
 )
 
 # Half of these says truly that something bad is not in it: nothing tells that there was more.
@@ -131,11 +138,11 @@ def passed_where_denied(host: str, question: Question) -> frozenset[tuple[str, s
 
 
 @cache
-def not_bad(host: str) -> frozenset[tuple[str, str]]:
-    """Return what passes on the host itself, or is not asked for what else is wrong with it."""
-    results = judge(held(answers(host)), HOSTS[host][1])
+def not_bad(host: str) -> frozenset[str]:
+    """Return the checks that pass on the host itself, or that are not asked there."""
+    results = judge(held(answers(host)), HOSTS[host][1]).values()
     good = {Status.PASSED, Status.SKIPPED}
-    return frozenset(key for key, result in results.items() if result.status in good)
+    return frozenset(result.id for result in results if result.status in good)
 
 
 def better_than_unread(host: str, question: Question, garbage: Answer) -> list[str]:
@@ -172,7 +179,8 @@ def test_a_file_that_was_cut_off_is_never_better_than_the_whole_file(host: str, 
         content = answers(host)[question]
         if isinstance(content, bytes):
             cut = {**answers(host), question: CONTENTS[kind](content)}
-            wrong[question] = passed(cut, HOSTS[host][1]) - not_bad(host)
+            found = {check for check, _ in passed(cut, HOSTS[host][1])}
+            wrong[question] = sorted(found - not_bad(host))
 
     assert {path: checks for path, checks in wrong.items() if checks and path not in CAN_CUT} == {}
 
@@ -277,7 +285,7 @@ def put(place: Path, kind: str) -> None:
 
 # Mutations; `benchmarks/fuzz_host.py` runs as many as one likes
 
-MUTATIONS = int(os.environ.get("FUZZ_MUTATIONS", "1500"))
+MUTATIONS = int(os.environ.get("FUZZ_MUTATIONS", "1000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 

@@ -333,10 +333,7 @@ def test_what_is_no_file_is_refused_at_once(
 @pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")
 def test_a_recording_without_permission_is_unreachable(sound: Path) -> None:
     sound.chmod(0o600)
-    # Nobody may not read Python's own files everywhere: what is needed is imported before.
-    before = "import kgpuctl.cli.app, kgpuctl.cli.preflight_run, kgpuctl.stdout\n" + NOBODY
-
-    ended = run_limited("preflight", "--from", sound, cwd=Path("/"), before=before)
+    ended = run_limited("preflight", "--from", sound, cwd=Path("/"), before=NOBODY)
 
     assert (ended.exit_code, ended.out) == (4, ""), ended.err
     assert "ermission denied" in ended.err
@@ -477,7 +474,7 @@ def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, root: Path, t
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("missing/file", 2), ("root/etc/os-release/file", 2), ("a" * 300, 5)]
+    ("name", "code"), [("missing/file", 2), ("root/etc/os-release/file", 2), ("a" * 300, 2)]
 )
 def test_a_place_where_no_file_can_be_is_refused(
     tmp_path: Path, root: Path, name: str, code: int
@@ -572,7 +569,8 @@ def test_an_interrupt_at_any_time_leaves_nothing_behind(
         assert list(scratch.iterdir()) == []
 
     assert 130 in codes
-    assert codes <= {0, 130}
+    # Once Python has ended, and only its process is left, the signal ends that; shells say 130.
+    assert codes <= {0, 130, -signal.SIGINT}
 
 
 def test_an_interrupt_while_it_writes_is_told(tmp_path: Path, scratch: Path) -> None:

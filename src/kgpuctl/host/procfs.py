@@ -56,7 +56,7 @@ def parse_cmdline(text: str) -> tuple[str, ...]:
     """Parse /proc/cmdline: the words that matter; double quotes keep spaces together."""
     if text.count("\n") != 1 or not text.endswith("\n"):
         raise ValueError("not one whole line")
-    words = re.findall(r'(?:[^\s"]|"[^"]*"?)+', text)
+    words = re.findall(r'(?:[^\s"]|"[^"]*"?)+', text[:-1])
     return tuple(word for word in words if word.partition("=")[0] in CMDLINE_NAMES)
 
 
