@@ -1,5 +1,7 @@
 """`kgpuctl` and `python -m kgpuctl`."""
 
+import os
+import signal
 import sys
 
 from kgpuctl import __version__
@@ -9,6 +11,8 @@ from kgpuctl.stdout import INTERRUPTED, complain, write
 
 def main() -> None:
     """Answer `--version` at once; everything else needs the command line's libraries."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored: nohup
+        signal.signal(signal.SIGINT, _leave)
     try:
         if sys.argv[1:] != ["--version"]:
             from kgpuctl.cli.app import run  # noqa: PLC0415
@@ -18,9 +22,15 @@ def main() -> None:
     except StepError as error:
         complain(f"error: {error.message}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        complain(INTERRUPTED)
-        sys.exit(130)
+
+
+def _leave(*_: object) -> None:
+    """End at once: while nothing is being written there is nothing to clean up.
+
+    A KeyboardInterrupt in the middle of an import would come out as any other exception.
+    """
+    complain(INTERRUPTED)
+    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ ARTIFACTS_DIR: Final = "/opt/nvidia-gpu-operator/artifacts/runtimeclasses"
 COCO_DIR: Final = "/opt/confidential-containers"
 COCO_DROP_IN: Final = "/etc/systemd/system/containerd.service.d/containerd-for-cc-override.conf"
 KATA_DIR: Final = "/opt/kata"
+# Where the GPU Operator's driver container shows its root directory to the host.
+OPERATOR_DRIVER: Final = "/run/nvidia/driver"
 GPU_HANDLER_MARK: Final = "nvidia-gpu"
 
 POD_RESOURCES: Final = (

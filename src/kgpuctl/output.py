@@ -1,6 +1,7 @@
 """Writing the files that a user asked for: whole or not at all."""
 
 import os
+import signal
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,9 @@ def _kind(path: Path) -> int | None:
 
 def write_output(path: Path, content: bytes, *, mode: int) -> None:
     """Write a file through a temporary one beside it, so that no half file is ever seen."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        # From here on an interrupt must clean up instead of ending the process at once.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Named before it is made: an interrupt in between leaves nothing behind.
     temporary = path.with_name(f".kgpuctl-{os.urandom(8).hex()}")
     try:

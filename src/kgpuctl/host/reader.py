@@ -33,7 +33,14 @@ from kgpuctl.host.procfs import (
 )
 from kgpuctl.host.text import always, keeping, read_parsed, read_text
 from kgpuctl.host.tree import Tree
-from kgpuctl.names import ARTIFACTS_DIR, COCO_DIR, COCO_DROP_IN, KATA_DIR, POD_RESOURCES
+from kgpuctl.names import (
+    ARTIFACTS_DIR,
+    COCO_DIR,
+    COCO_DROP_IN,
+    KATA_DIR,
+    OPERATOR_DRIVER,
+    POD_RESOURCES,
+)
 
 T = TypeVar("T")
 
@@ -60,6 +67,7 @@ PATHS: Final = (
     "/proc/driver/nvidia/version",
     "/sys/firmware/devicetree/base",
     "/usr/bin/nvidia-smi",
+    OPERATOR_DRIVER,
     ARTIFACTS_DIR,
     COCO_DIR,
     COCO_DROP_IN,

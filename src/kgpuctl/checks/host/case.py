@@ -14,7 +14,7 @@ from kgpuctl.host.facts import (
     Unread,
     Vendor,
 )
-from kgpuctl.names import CLASS_NVSWITCH, GPU_CLASSES, NVIDIA, Stack, Tee
+from kgpuctl.names import CLASS_NVSWITCH, GPU_CLASSES, NVIDIA, OPERATOR_DRIVER, Stack, Tee
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,11 @@ class HostCase:
         """Return a PCI device by its address."""
         found = known(self.host.devices)
         return next((device for device in found if device.address == address), None)
+
+    @property
+    def has_operator_driver(self) -> bool:
+        """Whether the driver is the GPU Operator's, which takes it away itself for VMs."""
+        return self.is_there(OPERATOR_DRIVER) and not self.is_there("/usr/bin/nvidia-smi")
 
     @property
     def runtime(self) -> Runtime:

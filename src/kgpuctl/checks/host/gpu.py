@@ -5,6 +5,7 @@ from typing import Final
 
 from kgpuctl.checks.check import Outcome, check, check_each, failed, known, passed, skipped, warned
 from kgpuctl.checks.host.case import HostCase, gpus
+from kgpuctl.checks.host.driver import RELABEL
 from kgpuctl.checks.host.remedies import add_arguments
 from kgpuctl.host.facts import Bar, PciDevice
 from kgpuctl.host.models import model_name
@@ -78,6 +79,8 @@ def driver(case: HostCase, gpu: PciDevice) -> Outcome:
             "NVIDIA's sandbox device plugin up to 0.0.5 does not offer this GPU: bind it to "
             "vfio-pci, or use a newer plugin.",
         )
+    if name == "nvidia" and case.has_operator_driver and not case.after_install:
+        return warned("bound to the driver of the GPU Operator's container", RELABEL)
     if name is not None:
         return failed(f"bound to {name}", _unbind(case, gpu, name))
     if case.after_install:
