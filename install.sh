@@ -3,7 +3,8 @@
 #
 #   sh install.sh         a virtual environment in ~/.local/share/kgpuctl, a link in ~/.local/bin
 #   sh install.sh --dev   .venv in this directory, as uv.lock says, and the programs of the tests
-#   sh install.sh --vm    what `nox -s vm` needs on top: QEMU, and the parts of a small initramfs
+#   sh install.sh --ci    what `nox -s vm` and `nox -s bench` need on top: QEMU, parts of a small
+#                         initramfs, kubectl
 #
 # It asks the distribution's package manager only for what is missing, and says so.
 set -eu
@@ -104,16 +105,17 @@ install_dev() {
     say "installed the development environment in .venv"
 }
 
-install_vm() {
+install_ci() {
     need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
     need busybox busybox-static busybox
     need depmod kmod kmod
+    need kubectl kubernetes-client kubernetes-client
     install_needed
 }
 
 case ${1-} in
 '') install_user ;;
 --dev) install_dev ;;
---vm) install_vm ;;
-*) die "there is no option $1." "sh install.sh, sh install.sh --dev, or sh install.sh --vm" ;;
+--ci) install_ci ;;
+*) die "there is no option $1." "sh install.sh, sh install.sh --dev, or sh install.sh --ci" ;;
 esac

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Explained:
 
 def load_explained() -> Mapping[str, Explained]:
     """Return the explanation of every check by its id."""
-    text = files("kgpuctl").joinpath("explained.toml").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("explained.toml").read_text(encoding="utf-8")
     return {
         f"{area}.{name}": Explained(
             reads=tuple(row["reads"]),

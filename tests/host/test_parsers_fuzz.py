@@ -292,7 +292,7 @@ def test_a_resource_file_gives_back_its_windows(
     bars = pci.parse_resource("".join(lines))
 
     assert [(bar.start, bar.size, bar.prefetchable, not bar.assigned) for bar in bars] == windows
-    assert [bar.index for bar in bars] == [*range(6)]
+    assert [bar.number for bar in bars] == [*range(6)]
 
 
 @FUZZ

@@ -385,7 +385,7 @@ def test_devices_are_read_whole(tmp_path: Path) -> None:
     details = facts.details[GPU]
     assert (details.power_state, details.numa_node, details.consumers) == ("D0", 0, (AUDIO,))
     assert isinstance(details.bars, tuple)
-    assert [bar.index for bar in details.bars] == [0, 1, 3]
+    assert [bar.number for bar in details.bars] == [0, 1, 3]
     assert facts.groups[0].members == (GPU, AUDIO) if isinstance(facts.groups, tuple) else False
 
 

@@ -169,7 +169,7 @@ def test_the_processor_is_read(name: str, vendor: Vendor, model: str, count: int
     cpu = read_host(tree, Source(SourceKind.TREE, "/", "", as_root=False)).cpu
 
     assert not isinstance(cpu, Unread)
-    assert (cpu.vendor, cpu.model, cpu.count) == (vendor, model, count)
+    assert (cpu.vendor, cpu.model, cpu.processors) == (vendor, model, count)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no {SHARED}")

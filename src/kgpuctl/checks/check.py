@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.names import CHECKS_PAGE
@@ -13,8 +13,7 @@ Thing = TypeVar("Thing")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What one check concluded of one subject."""
 
     status: Status
@@ -132,7 +131,7 @@ def check_each(
         def ask(facts: Facts) -> Sequence[Outcome]:
             try:
                 outcomes = tuple(
-                    replace(ask_one(facts, thing), subject=name) for name, thing in things(facts)
+                    ask_one(facts, thing)._replace(subject=name) for name, thing in things(facts)
                 )
                 return outcomes or (skipped(none),)
             except UnknownFactError as unknown:
@@ -158,7 +157,7 @@ def run(checks: Iterable[Check[Facts]], facts: Facts) -> tuple[Result, ...]:
             outcomes: Sequence[Outcome] = (skipped(f"follows from {causes['']}"),)
         else:
             outcomes = [
-                replace(skipped(f"follows from {causes[asked.subject]}"), subject=asked.subject)
+                skipped(f"follows from {causes[asked.subject]}")._replace(subject=asked.subject)
                 if asked.subject in causes
                 else asked
                 for asked in item.ask(facts)

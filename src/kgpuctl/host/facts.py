@@ -7,7 +7,7 @@ there is none"; that is never the same as not having been able to look.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from kgpuctl.host.distribution import Distribution
 
@@ -55,8 +55,7 @@ class SourceKind(StrEnum):
     RECORDING = "recording"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where these facts were read, when (ISO 8601, UTC), and whether by root."""
 
     kind: SourceKind
@@ -65,18 +64,16 @@ class Source:
     as_root: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Cpu:
+class Cpu(NamedTuple):
     """/proc/cpuinfo: the first processor, and how many there are."""
 
     vendor: Vendor
     model: str
     flags: frozenset[str]
-    count: int
+    processors: int
 
 
-@dataclass(frozen=True, slots=True)
-class Firmware:
+class Firmware(NamedTuple):
     """/sys/class/dmi/id; each empty where the firmware or the recording does not tell."""
 
     vendor: str = ""
@@ -91,8 +88,7 @@ class Node:
     mode: int
 
 
-@dataclass(frozen=True, slots=True)
-class KvmProbe:
+class KvmProbe(NamedTuple):
     """What /dev/kvm answered; `error` is an errno name of the step that failed (EBUSY, …)."""
 
     api_version: int | None
@@ -100,8 +96,7 @@ class KvmProbe:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """A process that holds a device file open.
 
     `kata` is true for a VM of a Kata sandbox whose shim still lives: it is in use, not lost.
@@ -113,19 +108,17 @@ class Holder:
     kata: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One memory region of a PCI device: index 0-5, size and start in bytes."""
+class Bar(NamedTuple):
+    """One memory region of a PCI device: number 0-5, size and start in bytes."""
 
-    index: int
+    number: int
     start: int
     size: int
     prefetchable: bool
     assigned: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PciDevice:
+class PciDevice(NamedTuple):
     """One PCI function. `pci_class` is the class code's upper 16 bits (0x0302 = 3D controller)."""
 
     address: str
@@ -147,11 +140,10 @@ class PciDevice:
         return f"{self.vendor:04x}:{self.device:04x}"
 
 
-@dataclass(frozen=True, slots=True)
-class GpuDetails:
+class GpuDetails(NamedTuple):
     """What only matters of a device that is to be handed to a VM.
 
-    `bars` in order of their index; `consumers` are the PCI addresses of device links
+    `bars` in order of their number; `consumers` are the PCI addresses of device links
     (`consumer:pci:…`): the functions that the GPU's power depends on, of which vfio-manager
     binds one; `vfs` is the number of SR-IOV virtual functions that are enabled (None: no SR-IOV).
     """
@@ -164,8 +156,7 @@ class GpuDetails:
     consumers: Fact[tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class IommuGroup:
+class IommuGroup(NamedTuple):
     """/sys/kernel/iommu_groups/N and the PCI devices in it."""
 
     number: int
@@ -173,32 +164,28 @@ class IommuGroup:
     members: tuple[str, ...]  # PCI addresses
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupts:
+class Interrupts(NamedTuple):
     """The chips of /proc/interrupts that carry PCI messages or IO-APIC lines."""
 
     remapped: int
     plain: int
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleIndex:
+class ModuleIndex(NamedTuple):
     """What /lib/modules/RELEASE offers: names with `_`, as the kernel spells them."""
 
     loadable: frozenset[str]
     builtin: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class ModprobeConfig:
+class ModprobeConfig(NamedTuple):
     """What modprobe.d says: blacklisted names, and `install` lines that replace loading."""
 
     blacklisted: frozenset[str]
     replaced: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class IoRange:
+class IoRange(NamedTuple):
     """A line of /proc/iomem: first and last byte, and its name."""
 
     start: int
@@ -206,8 +193,7 @@ class IoRange:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(NamedTuple):
     """An import of containerd's configuration that names one file."""
 
     path: str
@@ -215,8 +201,7 @@ class Import:
     problem: str = ""  # "missing", or why it does not parse
 
 
-@dataclass(frozen=True, slots=True)
-class KataArtifact:
+class KataArtifact(NamedTuple):
     """A file that a Kata configuration names (`key`: path, kernel, image, initrd)."""
 
     key: str
@@ -224,8 +209,7 @@ class KataArtifact:
     exists: Fact[bool]
 
 
-@dataclass(frozen=True, slots=True)
-class KataHandler:
+class KataHandler(NamedTuple):
     """A runtime of containerd's configuration that runs Kata, and what its ConfigPath names.
 
     `problem` says why that file cannot be used ("" if it can); then there are no artifacts.
@@ -237,8 +221,7 @@ class KataHandler:
     artifacts: tuple[KataArtifact, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerdConfig:
+class ContainerdConfig(NamedTuple):
     """containerd's configuration with all its imports.
 
     `problem` says why the file itself cannot be used; then the rest is empty.
@@ -253,8 +236,7 @@ class ContainerdConfig:
     handlers: tuple[KataHandler, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(NamedTuple):
     """The container runtime of a host: its flavour and where that keeps its configuration."""
 
     flavour: str  # containerd, k3s, RKE2, k0s, microk8s; or cri-o, docker
@@ -265,16 +247,14 @@ class Runtime:
     state_dir: str
 
 
-@dataclass(frozen=True, slots=True)
-class CdiDevice:
+class CdiDevice(NamedTuple):
     """A device of a CDI spec and the device files it adds, with whether each exists."""
 
     name: str
     nodes: tuple[tuple[str, Fact[bool]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CdiSpec:
+class CdiSpec(NamedTuple):
     """A CDI spec file; `problem` says why it does not parse."""
 
     path: str
@@ -283,8 +263,7 @@ class CdiSpec:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Kubelet:
+class Kubelet(NamedTuple):
     """The kubelet's settings as far as they bear on GPU VMs, merged from `files`."""
 
     files: tuple[str, ...]
@@ -293,8 +272,7 @@ class Kubelet:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """/proc/meminfo in bytes."""
 
     total: int

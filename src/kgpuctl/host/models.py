@@ -1,7 +1,7 @@
 """Names of NVIDIA devices, for people to read; no check depends on one."""
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from kgpuctl.host.facts import PciDevice
 from kgpuctl.names import NVIDIA
@@ -9,8 +9,8 @@ from kgpuctl.names import NVIDIA
 
 @cache
 def _names() -> dict[str, str]:
-    lines = files("kgpuctl.host").joinpath("nvidia.ids").read_text(encoding="utf-8").splitlines()
-    return dict(line.split(" ", 1) for line in lines if not line.startswith("#"))
+    text = Path(__file__).with_name("nvidia.ids").read_text(encoding="utf-8")
+    return dict(line.split(" ", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
 def model_name(device: PciDevice) -> str:

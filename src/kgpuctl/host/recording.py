@@ -173,8 +173,10 @@ class RecordingTree:
         return answer if isinstance(answer, str | Unread | None) else _odd(question)
 
     def _answer(self, method: str, path: str) -> Answer:
-        missing = Unread(path, Reason.NOT_RECORDED)
-        return self.answers.get((method, path), missing)
+        try:
+            return self.answers[method, path]
+        except KeyError:
+            return Unread(path, Reason.NOT_RECORDED)
 
 
 def _odd(path: str) -> Unread:

@@ -1,7 +1,8 @@
 """What the checks of a host are asked about: its facts, and what it is meant for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from kgpuctl.checks.check import known
 from kgpuctl.host.distribution import UNKNOWN, Distribution
@@ -9,6 +10,8 @@ from kgpuctl.host.facts import (
     ContainerdConfig,
     GpuDetails,
     HostFacts,
+    IommuGroup,
+    Node,
     PciDevice,
     Runtime,
     Unread,
@@ -17,7 +20,7 @@ from kgpuctl.host.facts import (
 from kgpuctl.names import CLASS_NVSWITCH, GPU_CLASSES, NVIDIA, OPERATOR_DRIVER, Stack, Tee
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what is asked for each GPU is worked out once
 class HostCase:
     """One host, judged for one purpose. `devices` are PCI addresses to be taken for its GPUs."""
 
@@ -46,7 +49,7 @@ class HostCase:
         words = f"{self.host.firmware.vendor} {self.host.firmware.product}".lower()
         return any(word in words for word in ("qemu", "kvm", "vmware", "virtual machine"))
 
-    @property
+    @cached_property
     def judged(self) -> tuple[PciDevice, ...]:
         """Return the devices that are to go into VMs: those that were named, or the GPUs."""
         found = known(self.host.devices)
@@ -73,15 +76,21 @@ class HostCase:
         """Return what is known of a device that is to go into a VM."""
         return self.host.details[device.address]
 
-    def device(self, address: str) -> PciDevice | None:
-        """Return a PCI device by its address."""
-        found = known(self.host.devices)
-        return next((device for device in found if device.address == address), None)
+    @cached_property
+    def device_at(self) -> Mapping[str, PciDevice]:
+        """Return the PCI devices by their addresses."""
+        return {device.address: device for device in known(self.host.devices)}
+
+    @cached_property
+    def group_of(self) -> Mapping[int, IommuGroup]:
+        """Return the IOMMU groups by their numbers."""
+        return {group.number: group for group in known(self.host.groups)}
 
     @property
     def has_operator_driver(self) -> bool:
         """Whether the driver is the GPU Operator's, which takes it away itself for VMs."""
-        return self.is_there(OPERATOR_DRIVER) and not self.is_there("/usr/bin/nvidia-smi")
+        nodes = self.host.nodes
+        return isinstance(nodes[OPERATOR_DRIVER], Node) and nodes["/usr/bin/nvidia-smi"] is None
 
     @property
     def runtime(self) -> Runtime:

@@ -165,7 +165,7 @@ def bars(case: HostCase, gpu: PciDevice) -> Outcome:
 def _bar_name(bar: Bar) -> str:
     units = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "bytes"))
     size, unit = next((size, unit) for size, unit in units if bar.size >= size or size == 1)
-    return f"BAR {bar.index} of {bar.size // size} {unit}"
+    return f"BAR {bar.number} of {bar.size // size} {unit}"
 
 
 @check_each(

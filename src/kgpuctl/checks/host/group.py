@@ -63,8 +63,8 @@ def reserved_regions(case: HostCase, gpu: PciDevice) -> Outcome:
 def _group(case: HostCase, gpu: PciDevice) -> IommuGroup:
     """Return a GPU's group; one that its link names but the kernel does not list is not known."""
     number = known(gpu.iommu_group)
-    found = next((group for group in known(case.host.groups) if group.number == number), None)
-    return known(found or Unread(f"/sys/kernel/iommu_groups/{number}", Reason.NOT_RECORDED))
+    missing = Unread(f"/sys/kernel/iommu_groups/{number}", Reason.NOT_RECORDED)
+    return known(missing if number is None else case.group_of.get(number, missing))
 
 
 def _siblings(case: HostCase, gpu: PciDevice) -> list[PciDevice]:
@@ -80,7 +80,7 @@ def _siblings(case: HostCase, gpu: PciDevice) -> list[PciDevice]:
 def _member(case: HostCase, address: str) -> PciDevice:
     """Return a group's member; one that is no PCI device, or was not seen, is not known."""
     missing = Unread(f"/sys/bus/pci/devices/{address}", Reason.NOT_RECORDED)
-    return known(case.device(address) or missing)
+    return known(case.device_at.get(address, missing))
 
 
 def _is_free(device: PciDevice) -> bool:

@@ -29,7 +29,7 @@ def describe(case: HostCase) -> Subject:
         "hostname": _value(host.hostname),
         "distribution": distribution,
         "kernel": _value(host.kernel),
-        "cpu": cpu and {"vendor": cpu.vendor.value, "model": cpu.model, "count": cpu.count},
+        "cpu": cpu and {"vendor": cpu.vendor.value, "model": cpu.model, "count": cpu.processors},
         "machine": f"{host.firmware.vendor} {host.firmware.product}".strip() or None,
         "gpus": [_device_data(case, device) for device in devices],
         "stack": case.stack.value,
