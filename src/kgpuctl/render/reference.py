@@ -48,7 +48,8 @@ def as_text(entry: Entry) -> str:
     told = entry.explained
     parts = [
         f"{entry.id}: {entry.title}",
-        f"\nWhen it is not so: {told.severity}",
+        "",
+        *wrap(f"When it is not so: {told.severity}", WIDTH, hanging=2),
         "\nWhat is read",
         *(f"  {path}" for path in told.reads),
         "\nWhy it matters",

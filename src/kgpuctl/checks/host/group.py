@@ -140,7 +140,10 @@ def _free_siblings(case: HostCase, gpu: PciDevice, held: list[PciDevice]) -> Rem
     own = [device for device in held if device.slot == gpu.slot]
     if len(own) == len(held):
         ids = ",".join(sorted({device.id for device in held}))
-        return add_arguments(case, f"vfio-pci.ids={ids}")
+        drivers = " and ".join(sorted({str(known(device.driver)) for device in held}))
+        early = f"vfio-pci must be loaded before {drivers}: put it into the initramfs."
+        remedy = add_arguments(case, f"vfio-pci.ids={ids}")
+        return Remedy(f"{remedy.text} {early}", remedy.fixes, early)
     others = ", ".join(device.address for device in held if device.slot != gpu.slot)
     return (
         f"Enable ACS (Access Control Services) in the firmware, or move the GPU or {others} to "

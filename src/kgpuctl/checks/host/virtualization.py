@@ -10,7 +10,7 @@ from kgpuctl.host.facts import Unread, Vendor
 KVM_API: Final = 12  # include/uapi/linux/kvm.h; it has not changed since 2007
 
 
-@check("host.architecture", "The CPU architecture is one that the GPU runtimes are built for")
+@check("host.architecture", "The CPU architecture is one that GPU runtimes exist for")
 def architecture(case: HostCase) -> Outcome:
     """Kata's GPU runtime is built for x86_64; for aarch64 only in Rust, and hardly tried."""
     cpu = known(case.host.cpu)
