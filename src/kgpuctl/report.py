@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from kgpuctl.errors import KgpuctlError
 
@@ -60,8 +61,7 @@ class StopUnit:
 Fix = KernelArguments | ModuleConfig | LoadModules | StopUnit
 
 
-@dataclass(frozen=True, slots=True)
-class Remedy:
+class Remedy(NamedTuple):
     """What a person does about a finding; `fixes` is the part that a script can do for them.
 
     `by_hand` is what of the text is left to do where `fixes` do not do all of it.
@@ -72,8 +72,7 @@ class Remedy:
     by_hand: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """One line of a report: what one check says of one subject (a device, a node, or the whole)."""
 
     id: str
@@ -91,16 +90,14 @@ class Result:
         return self.status in PROBLEMS and not self.waived
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """What was judged: `lines` for people, `data` (JSON values) for programs."""
 
     lines: tuple[str, ...]
     data: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a report comes to, in a sentence for each way it can end."""
 
     passed: str

@@ -1,7 +1,7 @@
 """The check framework: a check is a named pure function over facts."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from kgpuctl.host.facts import Reason, Unread
@@ -177,6 +177,6 @@ def _result(item: Check[Facts], outcome: Outcome) -> Result:
         status=outcome.status,
         subject=printable(outcome.subject),
         message=printable(outcome.message),
-        remedy=outcome.remedy and replace(outcome.remedy, text=printable(outcome.remedy.text)),
+        remedy=outcome.remedy and outcome.remedy._replace(text=printable(outcome.remedy.text)),
         docs=f"{CHECKS_PAGE}#{item.id}",
     )

@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections.abc import Iterable
-from dataclasses import replace
 
 from kgpuctl.config import Waiver, nearest
 from kgpuctl.errors import UsageError, shown
@@ -21,8 +20,8 @@ def _waive_one(result: Result, waiver: Waiver | None, today: dt.date) -> Result:
     if waiver is None or result.status not in PROBLEMS:
         return result
     if waiver.until is not None and waiver.until < today:
-        return replace(result, message=f"{result.message} (its waiver ended {waiver.until})")
-    return replace(result, message=f"{result.message} (waived: {waiver.reason})", waived=True)
+        return result._replace(message=f"{result.message} (its waiver ended {waiver.until})")
+    return result._replace(message=f"{result.message} (waived: {waiver.reason})", waived=True)
 
 
 def refuse_unknown_ids(waivers: Iterable[Waiver], known: Iterable[str]) -> None:

@@ -11,6 +11,10 @@ from kgpuctl.names import GPU_CLASSES, NVIDIA
 
 DEVICES: Final = "/sys/bus/pci/devices"
 ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_HEX: Final = re.compile(r"0x[0-9a-f]{4,6}\n?")
+_INT: Final = re.compile(r"-?[0-9]{1,9}\n?")
+_GROUP: Final = re.compile(r"[0-9]{1,9}")
+_REGION: Final = re.compile(r"0x([0-9a-f]{16}) 0x([0-9a-f]{16}) 0x([0-9a-f]{16})")
 _BARS: Final = 6  # then come the expansion ROM, SR-IOV windows and bridge windows
 # include/linux/ioport.h
 _IO_MEM: Final = 0x200
@@ -57,7 +61,7 @@ def _read_group(tree: Tree, path: str, *, seen: bool) -> Fact[int | None]:
     group = _read_link(tree, path, seen=seen)
     if not isinstance(group, str):
         return group
-    if re.fullmatch(r"[0-9]{1,9}", group):
+    if _GROUP.fullmatch(group):
         return int(group)
     return Unread(path, Reason.UNUSABLE, f"not a link to a group: {group[:40]!r}")
 
@@ -139,14 +143,14 @@ def _read_detail(tree: Tree, device: PciDevice) -> tuple[GpuDetails, Fact[bool]]
 
 def parse_hex(text: str) -> int:
     """Parse sysfs's `0x10de`."""
-    if not re.fullmatch(r"0x[0-9a-f]{4,6}\n?", text):
+    if not _HEX.fullmatch(text):
         raise ValueError(f"not a hexadecimal number: {text[:40]!r}")
     return int(text, 16)
 
 
 def parse_int(text: str) -> int:
     """Parse a decimal number."""
-    if not re.fullmatch(r"-?[0-9]{1,9}\n?", text):
+    if not _INT.fullmatch(text):
         raise ValueError(f"not a number: {text[:40]!r}")
     return int(text)
 
@@ -166,7 +170,7 @@ def parse_resource(text: str) -> tuple[Bar, ...]:
         raise ValueError("fewer than six lines")
     bars = []
     for index, line in enumerate(lines[:_BARS]):
-        match = re.fullmatch(r"0x([0-9a-f]{16}) 0x([0-9a-f]{16}) 0x([0-9a-f]{16})", line)
+        match = _REGION.fullmatch(line)
         if not match:
             raise ValueError(f"not a line of a resource file: {line[:60]!r}")
         start, end, flags = (int(number, 16) for number in match.groups())

@@ -150,27 +150,27 @@ class RecordingTree:
         """Return what was kept of a file."""
         del keep  # it was applied when the file was recorded
         answer = self._answer("read", path)
-        return answer if isinstance(answer, bytes | Unread | None) else _odd(path)
+        return answer if answer is None or isinstance(answer, (bytes, Unread)) else _odd(path)
 
     def names(self, path: str) -> Fact[tuple[str, ...] | None]:
         """Return a recorded directory's names."""
         answer = self._answer("names", path)
-        return answer if isinstance(answer, tuple | Unread | None) else _odd(path)
+        return answer if answer is None or isinstance(answer, (tuple, Unread)) else _odd(path)
 
     def link(self, path: str) -> Fact[str | None]:
         """Return a recorded link's target."""
         answer = self._answer("link", path)
-        return answer if isinstance(answer, str | Unread | None) else _odd(path)
+        return answer if answer is None or isinstance(answer, (str, Unread)) else _odd(path)
 
     def node(self, path: str) -> Fact[Node | None]:
         """Return what was at `path`."""
         answer = self._answer("node", path)
-        return answer if isinstance(answer, Node | Unread | None) else _odd(path)
+        return answer if answer is None or isinstance(answer, (Node, Unread)) else _odd(path)
 
     def ask(self, question: str) -> Fact[str | None]:
         """Return what the running system answered."""
         answer = self._answer("ask", question)
-        return answer if isinstance(answer, str | Unread | None) else _odd(question)
+        return answer if answer is None or isinstance(answer, (str, Unread)) else _odd(question)
 
     def _answer(self, method: str, path: str) -> Answer:
         try:
