@@ -13,6 +13,8 @@ def waive(
 ) -> tuple[Result, ...]:
     """Mark waived problems with the reason; a waiver past its day only says that it ended."""
     by_id = {waiver.id: waiver for waiver in waivers}
+    if not by_id:
+        return tuple(results)
     return tuple(_waive_one(result, by_id.get(result.id), today) for result in results)
 
 

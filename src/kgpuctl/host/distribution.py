@@ -4,8 +4,8 @@ Sources: the distributions' own manuals, as collected in docs/explanation/source
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Family(StrEnum):
@@ -38,8 +38,7 @@ class Boot(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(NamedTuple):
     """/etc/os-release, the family it belongs to, and its boot loader's configuration."""
 
     id: str
@@ -128,8 +127,7 @@ def recognise(release: Mapping[str, str], boot: Boot | None) -> Distribution:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class BootEdit:
+class BootEdit(NamedTuple):
     """Where kernel arguments stand, and the command that makes an edit count at the next boot.
 
     `variable` is the shell variable in `file` (empty: the file is one plain line).
