@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from builders import (
     A6000,
     AFTER,
     AUDIO,
-    BEFORE,
     COCO_BEFORE,
     GH200,
     GIB,
@@ -35,13 +33,13 @@ from builders import (
     isa_bridge,
     nic,
     nvswitch,
-    replayed,
     root_port,
     ucsi,
     usb,
     verdict,
     vga_gpu,
 )
+from exactly import assert_exactly, bad
 from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.names import Stack
 
@@ -57,12 +55,6 @@ VFS: Final = tuple(
     for number in range(4, 8)
 )
 WINDOW: Final = A10_REGIONS[1].start
-
-
-def bad(
-    id_: str, host: HostTree, expected: Mapping[str, str], code: int = 3, aims: Aims = BEFORE
-) -> ParameterSet:
-    return pytest.param(host, aims, expected, code, id=id_)
 
 
 PRESENT: Final = [
@@ -458,13 +450,7 @@ HOSTS: Final = [*PRESENT, *GROUPS, *DRIVERS, *MEMORY, *SETS]
 def test_exactly_what_is_wrong_is_said(
     host: HostTree, aims: Aims, expected: Mapping[str, str], code: int, tmp_path: Path
 ) -> None:
-    tree = host.tree(tmp_path / "root")
-    judged = verdict(tree, aims)
-
-    assert judged.problems == expected
-    assert judged.exit_code == code
-    assert judged.silent == ()
-    assert replayed(tree, tmp_path, aims).results == judged.results
+    assert_exactly(host, aims, expected, code, tmp_path)
 
 
 def test_an_hgx_board_is_ready_after_the_install(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from builders import (
     BEFORE,
@@ -23,19 +22,13 @@ from builders import (
     HostTree,
     containerd_1_7,
     kubelet_yaml,
-    replayed,
     verdict,
 )
+from exactly import assert_exactly, bad
 from kgpuctl.names import Tee
 
 FAILED, WARNED, UNKNOWN = "failed", "warned", "unknown"
 COCO_HOST: Final = HostTree(kube=containerd_1_7())
-
-
-def bad(
-    id_: str, host: HostTree, expected: Mapping[str, str], code: int = 3, aims: Aims = BEFORE
-) -> ParameterSet:
-    return pytest.param(host, aims, expected, code, id=id_)
 
 
 KUBELETS: Final = [
@@ -188,13 +181,7 @@ HOSTS: Final = [*KUBELETS, *ROOM, *LEFTOVERS]
 def test_exactly_what_is_wrong_is_said(
     host: HostTree, aims: Aims, expected: Mapping[str, str], code: int, tmp_path: Path
 ) -> None:
-    tree = host.tree(tmp_path / "root")
-    judged = verdict(tree, aims)
-
-    assert judged.problems == expected
-    assert judged.exit_code == code
-    assert judged.silent == ()
-    assert replayed(tree, tmp_path, aims).results == judged.results
+    assert_exactly(host, aims, expected, code, tmp_path)
 
 
 SOUND: Final = [

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from builders import (
     AMD,
     ARM,
-    BEFORE,
     DIRECTORY,
     GPU,
     INTEL,
@@ -19,9 +17,9 @@ from builders import (
     HostTree,
     gpu,
     iort,
-    replayed,
     verdict,
 )
+from exactly import assert_exactly, bad
 from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.names import Tee
 
@@ -42,12 +40,6 @@ SNP_HOST: Final = HostTree(
 TDX_HOST: Final = HostTree(parameters={"kvm_intel/tdx": "Y"}, kernel="6.17.0-5-generic")
 NO_UNSAFE: Final = {"vfio_iommu_type1/allow_unsafe_interrupts": "N"}
 UNSAFE: Final = {"vfio_iommu_type1/allow_unsafe_interrupts": "Y"}
-
-
-def bad(
-    id_: str, host: HostTree, expected: Mapping[str, str], code: int = 3, aims: Aims = BEFORE
-) -> ParameterSet:
-    return pytest.param(host, aims, expected, code, id=id_)
 
 
 CPUS: Final = [
@@ -364,13 +356,7 @@ HOSTS: Final = [*CPUS, *VHOST, *IOMMUS, *TEES]
 def test_exactly_what_is_wrong_is_said(
     host: HostTree, aims: Aims, expected: Mapping[str, str], code: int, tmp_path: Path
 ) -> None:
-    tree = host.tree(tmp_path / "root")
-    judged = verdict(tree, aims)
-
-    assert judged.problems == expected
-    assert judged.exit_code == code
-    assert judged.silent == ()
-    assert replayed(tree, tmp_path, aims).results == judged.results
+    assert_exactly(host, aims, expected, code, tmp_path)
 
 
 def test_the_other_gpu_of_a_host_is_still_judged(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 import yaml
-from _pytest.mark import ParameterSet
 
 from builders import (
     AFTER,
@@ -36,9 +35,9 @@ from builders import (
     containerd_1_7,
     gpu,
     handler,
-    replayed,
     verdict,
 )
+from exactly import assert_exactly, bad
 from kgpuctl.names import Stack, Tee
 
 FAILED, WARNED, UNKNOWN = "failed", "warned", "unknown"
@@ -58,12 +57,6 @@ devices:
 kind: nvidia.com/pgpu
 name: "0"
 """
-
-
-def bad(
-    id_: str, host: HostTree, expected: Mapping[str, str], code: int = 3, aims: Aims = BEFORE
-) -> ParameterSet:
-    return pytest.param(host, aims, expected, code, id=id_)
 
 
 def imports(*paths: str) -> HostTree:
@@ -360,13 +353,7 @@ HOSTS: Final = [*RUNTIMES, *IMPORTS, *HANDLERS, *CDI]
 def test_exactly_what_is_wrong_is_said(
     host: HostTree, aims: Aims, expected: Mapping[str, str], code: int, tmp_path: Path
 ) -> None:
-    tree = host.tree(tmp_path / "root")
-    judged = verdict(tree, aims)
-
-    assert judged.problems == expected
-    assert judged.exit_code == code
-    assert judged.silent == ()
-    assert replayed(tree, tmp_path, aims).results == judged.results
+    assert_exactly(host, aims, expected, code, tmp_path)
 
 
 SOUND: Final = [
