@@ -24,7 +24,7 @@ def dumps(report: Report) -> str:
         envelope["error"] = {"message": report.error.message, "remedy": report.error.remedy}
     envelope |= {"summary": report.summary, "subject": dict(report.subject.data)}
     head = json.dumps(envelope, indent=2, ensure_ascii=False).removesuffix("\n}")
-    # A line for each result: Python's indenting encoder takes five times as long.
+    # A line for each result: Python's indenting encoder takes twice as long.
     lines = ",\n    ".join(_ENCODER.encode(_result(result)) for result in report.shown)
     results = f"[\n    {lines}\n  ]" if lines else "[]"
     return _CONTROL.sub(_escape, f'{head},\n  "results": {results}\n}}\n')

@@ -402,3 +402,12 @@ def test_only_the_argument_in_force_is_to_be_removed(tmp_path: Path) -> None:
     remedy = verdict(host.tree(tmp_path)).remedy("iommu.kernel-arguments")
 
     assert "remove intel_iommu=off from" in remedy
+
+
+def test_an_arm_host_without_firmware_words_is_not_called_bare_metal(tmp_path: Path) -> None:
+    silent = ("/sys/class/dmi/id/sys_vendor", "/sys/class/dmi/id/product_name")
+    told = verdict(HostTree(cpu=ARM).tree(tmp_path / "told"))
+    untold = verdict(HostTree(cpu=ARM).adding({}, *silent).tree(tmp_path / "untold"))
+
+    assert told.status("host.bare-metal") == "passed"
+    assert untold.status("host.bare-metal") == "unknown"

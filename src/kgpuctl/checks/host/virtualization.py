@@ -2,10 +2,19 @@
 
 from typing import Final
 
-from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
+from kgpuctl.checks.check import (
+    Outcome,
+    UnknownFactError,
+    check,
+    failed,
+    known,
+    passed,
+    skipped,
+    warned,
+)
 from kgpuctl.checks.host.case import HostCase
 from kgpuctl.checks.host.remedies import VIRTUALIZATION, firmware_setting, load_modules
-from kgpuctl.host.facts import Unread, Vendor
+from kgpuctl.host.facts import Reason, Unread, Vendor
 
 KVM_API: Final = 12  # include/uapi/linux/kvm.h; it has not changed since 2007
 
@@ -103,6 +112,9 @@ def kvm_usable(case: HostCase) -> Outcome:
 def bare_metal(case: HostCase) -> Outcome:
     """In a VM the GPU must itself be passed through, with a virtual IOMMU: rarely supported."""
     if not case.is_vm:
+        if case.vendor is Vendor.ARM and not any(case.host.firmware):
+            # ARM's CPUs do not show it; only the firmware's words could.
+            raise UnknownFactError(Unread("/sys/class/dmi/id/sys_vendor", Reason.NOT_RECORDED))
         return passed()
     message = "this host is itself a VM"
     if case.confidential:
