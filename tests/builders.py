@@ -15,13 +15,14 @@ from kgpuctl.checks.check import run
 from kgpuctl.checks.host.case import HostCase
 from kgpuctl.checks.host.subject import describe
 from kgpuctl.checks.host.table import HOST_CHECKS
-from kgpuctl.host.facts import Fact, HostFacts, Node, Source, SourceKind
+from kgpuctl.host.facts import HostFacts, Node, Source, SourceKind
 from kgpuctl.host.live import answer
 from kgpuctl.host.reader import read_host
 from kgpuctl.host.recording import Recorder, open_recording
 from kgpuctl.host.tree import DirectoryTree, Keep, Tree
 from kgpuctl.names import Stack, Tee
 from kgpuctl.report import PROBLEMS, Claim, Report, Result, Status
+from kgpuctl.unread import Fact
 
 TIME: Final = "2026-01-02T03:04:05+00:00"
 GIB: Final = 2**30

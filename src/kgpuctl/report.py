@@ -1,9 +1,9 @@
 """What a run found: plain frozen values, ready for any renderer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kgpuctl.errors import KgpuctlError
 
@@ -24,6 +24,11 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
     FAILED = "failed"
 
+
+# Stands in a remedy for the subject: equal remedies of many nodes become one command for all.
+SUBJECT: Final = "{subject}"
+ONE_SUBJECT: Final = "{one subject}"  # where a command takes only one
+SUBJECTS_TOLD: Final = 8
 
 PROBLEMS = frozenset({Status.WARNED, Status.UNKNOWN, Status.FAILED})
 
@@ -71,6 +76,14 @@ class Remedy(NamedTuple):
     fixes: tuple[Fix, ...] = ()
     by_hand: str = ""
 
+    def said_of(self, subjects: Sequence[str]) -> str:
+        """Return the text for these subjects; of very many only that there are so many."""
+        text = self.text.replace(ONE_SUBJECT, subjects[0] if subjects else "NODE")
+        if SUBJECT not in text or len(subjects) <= SUBJECTS_TOLD:
+            return text.replace(SUBJECT, " ".join(subjects) or "NODE")
+        told = text.replace(SUBJECT, "NODE…")
+        return f"{told} (NODE…: the {len(subjects)} nodes that -o json lists)"
+
 
 class Result(NamedTuple):
     """One line of a report: what one check says of one subject (a device, a node, or the whole)."""
@@ -83,6 +96,11 @@ class Result(NamedTuple):
     remedy: Remedy | None = None
     docs: str = ""
     waived: bool = False
+
+    @property
+    def remedy_text(self) -> str:
+        """Return what to do about this one result."""
+        return self.remedy.said_of((self.subject,) if self.subject else ()) if self.remedy else ""
 
     @property
     def is_problem(self) -> bool:

@@ -18,8 +18,8 @@ from kgpuctl.checks.check import (
     skipped,
     warned,
 )
-from kgpuctl.host.facts import Fact, Reason, Unread
 from kgpuctl.report import KernelArguments, Remedy, Result, Status
+from kgpuctl.unread import Fact, Reason, Unread
 
 Facts = Mapping[str, Fact[str]]
 Judge = Callable[[Facts], Outcome]

@@ -9,11 +9,12 @@ from builders import AFTER, TIME, Aims, HostTree, case_of, judge
 from kgpuctl.checks.check import run
 from kgpuctl.checks.host.subject import describe
 from kgpuctl.checks.host.table import HOST_CHECKS
-from kgpuctl.host.facts import Fact, Node, Reason, Unread
+from kgpuctl.host.facts import Node
 from kgpuctl.host.recording import Answer, Recorder, RecordingTree
 from kgpuctl.host.tree import Keep, Tree
 from kgpuctl.render import json
 from kgpuctl.report import Claim, Report, Result, Status
+from kgpuctl.unread import Fact, Reason, Unread
 
 Question = tuple[str, str]
 Answers = Mapping[Question, Answer]

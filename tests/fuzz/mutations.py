@@ -27,10 +27,10 @@ from builders import (
     gpu,
 )
 from fuzz.garbage import Answers, Question, answers_of, report
-from kgpuctl.host.facts import Unread
 from kgpuctl.host.recording import Answer
 from kgpuctl.names import Tee
 from kgpuctl.report import Status
+from kgpuctl.unread import Unread
 
 Texts = Mapping[Question, str]
 DEVICE: Final = f"/sys/bus/pci/devices/{GPU}"

@@ -41,10 +41,10 @@ from fuzz.garbage import (
     report,
 )
 from fuzz.mutations import BAD, fuzz, is_excused
-from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.host.recording import Answer
 from kgpuctl.names import Tee
 from kgpuctl.report import Status
+from kgpuctl.unread import Reason, Unread
 
 HOSTS: Mapping[str, tuple[HostTree, Aims]] = {
     "installed": (HostTree().installed(), AFTER),

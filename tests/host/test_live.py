@@ -11,9 +11,10 @@ import pytest
 
 from builders import open_tree
 from fuzz.bounded import bounded
-from kgpuctl.host.facts import Fact, Holder, KvmProbe, Reason, Unread
+from kgpuctl.host.facts import Holder, KvmProbe
 from kgpuctl.host.live import answer, read_holders, read_kvm, read_space
 from kgpuctl.host.tree import DirectoryTree, Tree
+from kgpuctl.unread import Fact, Reason, Unread
 from running import SRC
 
 IS_ROOT = os.geteuid() == 0

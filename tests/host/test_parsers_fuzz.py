@@ -15,8 +15,9 @@ from builders import KATA_FILES, KATA_TOML, KUBELET, cdi_spec, config_toml, gpu,
 from fuzz.bounded import bounded
 from fuzz.mutations import Mutator
 from kgpuctl.host import cdi, containerd, iommu, kubelet, live, modules, pci, procfs, text
-from kgpuctl.host.facts import Fact, Holder, Kubelet, Node
+from kgpuctl.host.facts import Holder, Kubelet, Node
 from kgpuctl.host.tree import Keep
+from kgpuctl.unread import Fact
 
 Parser = Callable[[str], object]
 

@@ -31,9 +31,10 @@ from builders import (
 )
 from kgpuctl.errors import UnreachableError, UsageError
 from kgpuctl.host.distribution import UNKNOWN, Boot, Family
-from kgpuctl.host.facts import Fact, HostFacts, Node, Reason, Unread
+from kgpuctl.host.facts import HostFacts, Node
 from kgpuctl.host.live import answer
 from kgpuctl.host.tree import MAX_FILE, DirectoryTree, Keep, Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 Pick = Callable[[HostFacts], object]
 

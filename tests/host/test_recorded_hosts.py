@@ -8,8 +8,9 @@ from typing import Final
 import pytest
 
 from builders import Verdict, open_tree, verdict
-from kgpuctl.host.facts import Source, SourceKind, Unread, Vendor
+from kgpuctl.host.facts import Source, SourceKind, Vendor
 from kgpuctl.host.reader import read_host
+from kgpuctl.unread import Unread
 
 HOSTS: Final = Path(__file__).parents[1] / "data" / "hosts"
 SHARED: Final = Path(os.environ.get("KGPU_SHARED", Path(__file__).parents[3] / "shared")) / "hosts"

@@ -40,9 +40,10 @@ from fuzz.archives import ATTACKS, LINE, member, recorded
 from fuzz.bounded import bounded
 from fuzz.limits import LIMITED, NOBODY, RUN, environment, run_limited
 from kgpuctl.errors import KgpuctlError, UnreachableError, UsageError
-from kgpuctl.host.facts import Node, Reason, Unread
+from kgpuctl.host.facts import Node
 from kgpuctl.host.recording import Recorder, RecordingTree, open_recording
 from kgpuctl.names import Stack
+from kgpuctl.unread import Reason, Unread
 from running import Ended, kgpuctl
 
 IS_ROOT = os.geteuid() == 0

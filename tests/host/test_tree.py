@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from builders import open_tree
 from fuzz.bounded import bounded
 from kgpuctl.errors import KgpuctlError, UnreachableError, UsageError
-from kgpuctl.host.facts import Node, Reason, Unread
+from kgpuctl.host.facts import Node
 from kgpuctl.host.live import answer
 from kgpuctl.host.tree import MAX_FILE, DirectoryTree
+from kgpuctl.unread import Reason, Unread
 from running import SRC
 
 SECRET = b"outside of the root\n"

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.names import CHECKS_PAGE
 from kgpuctl.report import Remedy, Result, Status, printable
+from kgpuctl.unread import Reason, Unread
 
 Facts = TypeVar("Facts")
 Thing = TypeVar("Thing")
@@ -20,6 +20,10 @@ class Outcome(NamedTuple):
     message: str = ""
     remedy: Remedy | None = None
     subject: str = ""
+
+    def about(self, subject: str) -> "Outcome":
+        """Return the same conclusion about a named subject."""
+        return self._replace(subject=subject)
 
 
 def passed(message: str = "") -> Outcome:
@@ -61,7 +65,7 @@ def known(fact: T | Unread) -> T:
     return fact
 
 
-_TO_SEE = {
+_TO_SEE = {  # on a host; a fact of a cluster brings its own words
     Reason.NOT_PERMITTED: "Run it as root, for example with sudo, to see this.",
     Reason.NOT_RECORDED: "Run `sudo kgpuctl preflight` on the host itself, outside of any "
     "container, or record it there with `--record FILE`.",
@@ -72,7 +76,7 @@ _TO_SEE = {
 def _unknown(fact: Unread) -> Outcome:
     if fact.reason is Reason.NOT_OFFERED:
         return skipped(f"{fact.path}: {fact.detail or fact.reason}")
-    return Outcome(Status.UNKNOWN, str(fact), Remedy(_TO_SEE[fact.reason]))
+    return Outcome(Status.UNKNOWN, str(fact), Remedy(fact.remedy or _TO_SEE[fact.reason]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,30 @@ def check_each(
                     ask_one(facts, thing)._replace(subject=name) for name, thing in things(facts)
                 )
                 return outcomes or (skipped(none),)
+            except UnknownFactError as unknown:
+                return (_unknown(unknown.fact),)
+
+        return Check(id, title, ask, requires)
+
+    return make
+
+
+def check_all(
+    id: str,  # noqa: A002
+    title: str,
+    *,
+    none: str = "",
+    requires: tuple[str, ...] = (),
+) -> Callable[[Callable[[Facts], Iterable[Outcome]]], Check[Facts]]:
+    """Turn a function that finds any number of things into a Check; its outcomes name subjects.
+
+    Finding nothing is passed, or skipped where `none` says why.
+    """
+
+    def make(judge: Callable[[Facts], Iterable[Outcome]]) -> Check[Facts]:
+        def ask(facts: Facts) -> Sequence[Outcome]:
+            try:
+                return tuple(judge(facts)) or (skipped(none) if none else passed(),)
             except UnknownFactError as unknown:
                 return (_unknown(unknown.fact),)
 

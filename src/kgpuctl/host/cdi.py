@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from kgpuctl.host.facts import CdiDevice, CdiSpec, Fact, Reason, Unread
+from kgpuctl.host.facts import CdiDevice, CdiSpec
 from kgpuctl.host.text import keeping, parse_yaml, read_text
 from kgpuctl.host.tree import Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 DIRECTORIES: Final = ("/etc/cdi", "/var/run/cdi")
 _ENDINGS: Final = (".yaml", ".yml", ".json")

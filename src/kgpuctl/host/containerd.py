@@ -12,18 +12,10 @@ from fnmatch import fnmatchcase
 from posixpath import dirname, join, normpath
 from typing import Final
 
-from kgpuctl.host.facts import (
-    ContainerdConfig,
-    Fact,
-    Import,
-    KataArtifact,
-    KataHandler,
-    Reason,
-    Runtime,
-    Unread,
-)
+from kgpuctl.host.facts import ContainerdConfig, Import, KataArtifact, KataHandler, Runtime
 from kgpuctl.host.text import keeping, parse_toml, read_parsed
 from kgpuctl.host.tree import Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 MAX_IMPORTS: Final = 64
 _ARTIFACT_KEYS: Final = ("path", "kernel", "image", "initrd")

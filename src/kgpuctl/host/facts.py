@@ -7,35 +7,10 @@ there is none"; that is never the same as not having been able to look.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple
 
 from kgpuctl.host.distribution import Distribution
-
-T = TypeVar("T")
-
-
-class Reason(StrEnum):
-    """Why a fact could not be had."""
-
-    NOT_PERMITTED = "permission denied"
-    NOT_RECORDED = "not recorded"
-    UNUSABLE = "not usable"
-    NOT_OFFERED = "not offered"  # this kind of source never has it: the check is skipped
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """A fact that could not be had; `detail` says what was wrong with an unusable one."""
-
-    path: str
-    reason: Reason
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.detail or self.reason}"
-
-
-Fact: TypeAlias = T | Unread
+from kgpuctl.unread import Fact, Reason, Unread
 
 
 class Vendor(StrEnum):

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
-from kgpuctl.host.facts import Fact, IommuGroup, PciDevice, Reason, Unread
+from kgpuctl.host.facts import IommuGroup, PciDevice
 from kgpuctl.host.text import read_parsed
 from kgpuctl.host.tree import Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 TABLES: Final = "/sys/firmware/acpi/tables"
 GROUPS: Final = "/sys/kernel/iommu_groups"

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from kgpuctl.host.containerd import parse_version
-from kgpuctl.host.facts import Fact, Kubelet, Reason, Unread
+from kgpuctl.host.facts import Kubelet
 from kgpuctl.host.text import keeping, parse_yaml, read_text
 from kgpuctl.host.tree import Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 PROGRAMS: Final = (
     "/usr/bin/kubelet",

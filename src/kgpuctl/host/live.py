@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Final
 
-from kgpuctl.host.facts import Fact, Holder, KvmProbe, Reason, Unread
+from kgpuctl.host.facts import Holder, KvmProbe
 from kgpuctl.host.tree import Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 KVM_GET_API_VERSION: Final = 0xAE00  # include/uapi/linux/kvm.h
 KVM_CREATE_VM: Final = 0xAE01

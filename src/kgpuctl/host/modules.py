@@ -4,10 +4,11 @@ import re
 import zlib
 from typing import Final
 
-from kgpuctl.host.facts import Fact, ModprobeConfig, ModuleIndex, Reason, Unread
+from kgpuctl.host.facts import ModprobeConfig, ModuleIndex
 from kgpuctl.host.procfs import parse_modules
 from kgpuctl.host.text import always, keeping, read_parsed, whole_lines
 from kgpuctl.host.tree import MAX_FILE, Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 # Where modprobe looks (modprobe.d(5)); a file hides those of the same name further down.
 MODPROBE_DIRS: Final = (

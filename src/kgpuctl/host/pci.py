@@ -4,10 +4,11 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from kgpuctl.host.facts import Bar, Fact, GpuDetails, PciDevice, Reason, Unread
+from kgpuctl.host.facts import Bar, GpuDetails, PciDevice
 from kgpuctl.host.text import always, read_parsed
 from kgpuctl.host.tree import Tree
 from kgpuctl.names import GPU_CLASSES, NVIDIA
+from kgpuctl.unread import Fact, Reason, Unread
 
 DEVICES: Final = "/sys/bus/pci/devices"
 ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")

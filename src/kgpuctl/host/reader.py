@@ -7,17 +7,7 @@ from typing import Final, TypeVar
 from kgpuctl.host.cdi import read_cdi
 from kgpuctl.host.containerd import read_runtime
 from kgpuctl.host.distribution import BOOT_PATHS, UNKNOWN, Distribution, recognise
-from kgpuctl.host.facts import (
-    Fact,
-    Firmware,
-    GpuDetails,
-    HostFacts,
-    IoRange,
-    Reason,
-    Runtime,
-    Source,
-    Unread,
-)
+from kgpuctl.host.facts import Firmware, GpuDetails, HostFacts, IoRange, Runtime, Source
 from kgpuctl.host.iommu import read_acpi_tables, read_groups, read_iommus, read_smmu
 from kgpuctl.host.kubelet import read_kubelet, read_kubelet_version
 from kgpuctl.host.live import read_holders, read_kvm, read_space
@@ -41,6 +31,7 @@ from kgpuctl.names import (
     OPERATOR_DRIVER,
     POD_RESOURCES,
 )
+from kgpuctl.unread import Fact, Reason, Unread
 
 T = TypeVar("T")
 

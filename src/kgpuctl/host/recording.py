@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import IO, Final
 
 from kgpuctl.errors import UnreachableError, UsageError
-from kgpuctl.host.facts import Fact, Node, Reason, Unread
+from kgpuctl.host.facts import Node
 from kgpuctl.host.tree import MAX_FILE, Keep, Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 HEADER: Final = "kgpuctl-recording\t1"
 MAX_MEMBERS: Final = 20_000

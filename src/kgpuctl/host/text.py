@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 import yaml
 
-from kgpuctl.host.facts import Fact, Reason, Unread
 from kgpuctl.host.tree import Keep, Tree
+from kgpuctl.unread import Fact, Reason, Unread
 
 T = TypeVar("T")
 

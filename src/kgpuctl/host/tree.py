@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from kgpuctl.errors import UnreachableError, UsageError
-from kgpuctl.host.facts import Fact, Node, Reason, Unread
+from kgpuctl.host.facts import Node
+from kgpuctl.unread import Fact, Reason, Unread
 
 # Nothing that preflight reads is larger on a sound host; /proc/interrupts of 512 CPUs is 12 MB.
 MAX_FILE: Final = 32 * 1024 * 1024

@@ -59,11 +59,16 @@ def problems(findings: Iterable[Finding]) -> list[Finding]:
 
 def remedies(findings: Iterable[Finding]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return what to do, in order: each text once, with the ids of the checks that ask for it."""
-    todo: dict[str, dict[str, None]] = {}
+    ids: dict[Remedy, dict[str, None]] = {}
+    subjects: dict[Remedy, dict[str, None]] = {}
     for finding in findings:
         if finding.remedy:
-            todo.setdefault(finding.remedy.text, {})[finding.id] = None
-    return tuple((text, tuple(ids)) for text, ids in todo.items())
+            ids.setdefault(finding.remedy, {})[finding.id] = None
+            subjects.setdefault(finding.remedy, {}).update(dict.fromkeys(finding.subjects))
+    todo: dict[str, dict[str, None]] = {}
+    for remedy, who in ids.items():
+        todo.setdefault(remedy.said_of(tuple(subjects[remedy])), {}).update(who)
+    return tuple((text, tuple(who)) for text, who in todo.items())
 
 
 def count_checks(report: Report) -> Mapping[str, int]:

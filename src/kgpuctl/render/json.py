@@ -41,7 +41,7 @@ def _result(result: Result) -> Mapping[str, object]:
         "status": result.status.value,
         "subject": result.subject,
         "message": result.message,
-        "remedy": result.remedy.text if result.remedy else "",
+        "remedy": result.remedy_text,
         "docs": result.docs,
         "waived": result.waived,
     }

@@ -42,7 +42,7 @@ def _add_case(suite: ET.Element, command: str, result: Result) -> None:
     name = f"{result.id} {result.subject}".strip()
     case = ET.SubElement(suite, "testcase", classname=f"{command}.{area}", name=_clean(name))
     message = _clean(f"{result.title}: {result.message}" if result.message else result.title)
-    remedy = _clean(result.remedy.text if result.remedy else "")
+    remedy = _clean(result.remedy_text)
     if _is_skip(result):
         ET.SubElement(case, "skipped", message=message)
     elif result.status is Status.FAILED:

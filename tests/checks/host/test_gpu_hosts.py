@@ -40,8 +40,8 @@ from builders import (
     vga_gpu,
 )
 from exactly import assert_exactly, bad
-from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.names import Stack
+from kgpuctl.unread import Reason, Unread
 
 FAILED, WARNED, UNKNOWN = "failed", "warned", "unknown"
 OTHER: Final = "0000:ca:00.0"

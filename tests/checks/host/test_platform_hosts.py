@@ -20,8 +20,8 @@ from builders import (
     verdict,
 )
 from exactly import assert_exactly, bad
-from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.names import Tee
+from kgpuctl.unread import Reason, Unread
 
 FAILED, WARNED, UNKNOWN = "failed", "warned", "unknown"
 SNP_ON: Final = {"kvm_amd/sev": "Y", "kvm_amd/sev_es": "1", "kvm_amd/sev_snp": "Y"}

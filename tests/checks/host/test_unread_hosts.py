@@ -34,10 +34,10 @@ from builders import (
     verdict,
     vga_gpu,
 )
-from kgpuctl.host.facts import Reason, Unread
 from kgpuctl.host.recording import Recorder, RecordingTree
 from kgpuctl.names import Stack, Tee
 from kgpuctl.report import Status
+from kgpuctl.unread import Reason, Unread
 
 Question = tuple[str, str]
 WORKSTATION: Final = (vga_gpu(consumers=(AUDIO,)), audio(), nic())

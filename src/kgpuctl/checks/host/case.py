@@ -14,10 +14,10 @@ from kgpuctl.host.facts import (
     Node,
     PciDevice,
     Runtime,
-    Unread,
     Vendor,
 )
 from kgpuctl.names import CLASS_NVSWITCH, GPU_CLASSES, NVIDIA, OPERATOR_DRIVER, Stack, Tee
+from kgpuctl.unread import Unread
 
 
 @dataclass(frozen=True)  # without slots: what is asked for each GPU is worked out once

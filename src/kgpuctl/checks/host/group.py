@@ -5,7 +5,7 @@ from typing import Final
 from kgpuctl.checks.check import Outcome, check_each, failed, known, passed, warned
 from kgpuctl.checks.host.case import HostCase, gpus
 from kgpuctl.checks.host.remedies import add_arguments
-from kgpuctl.host.facts import IommuGroup, PciDevice, Reason, Unread
+from kgpuctl.host.facts import IommuGroup, PciDevice
 from kgpuctl.names import (
     CLASS_PCI_BRIDGE,
     CLASS_VGA,
@@ -16,6 +16,7 @@ from kgpuctl.names import (
     Stack,
 )
 from kgpuctl.report import Remedy
+from kgpuctl.unread import Reason, Unread
 
 _NEEDS_IOMMU: Final = ("gpu.present", "iommu.firmware", "iommu.kernel-arguments", "iommu.enabled")
 

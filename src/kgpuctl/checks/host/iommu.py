@@ -7,7 +7,8 @@ from typing import Final
 from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
 from kgpuctl.checks.host.case import HostCase
 from kgpuctl.checks.host.remedies import IOMMU, add_arguments, firmware_setting, remove_arguments
-from kgpuctl.host.facts import Unread, Vendor
+from kgpuctl.host.facts import Vendor
+from kgpuctl.unread import Unread
 
 _TABLES: Final[Mapping[Vendor, str]] = {
     Vendor.INTEL: "DMAR",

@@ -14,8 +14,9 @@ from kgpuctl.checks.check import (
     warned,
 )
 from kgpuctl.checks.host.case import HostCase
-from kgpuctl.host.facts import Kubelet, Reason, Runtime, Unread
+from kgpuctl.host.facts import Kubelet, Runtime
 from kgpuctl.names import POD_RESOURCES, Stack
+from kgpuctl.unread import Reason, Unread
 
 _DEFAULT_TIMEOUT: Final = 120.0
 _MIN_TIMEOUT: Final = 600.0

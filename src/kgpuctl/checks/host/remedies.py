@@ -8,8 +8,9 @@ from typing import Final
 
 from kgpuctl.checks.host.case import HostCase
 from kgpuctl.host.distribution import BOOT_EDITS, INITRAMFS, Boot, Family
-from kgpuctl.host.facts import Unread, Vendor
+from kgpuctl.host.facts import Vendor
 from kgpuctl.report import KernelArguments, LoadModules, ModuleConfig, Remedy
+from kgpuctl.unread import Unread
 
 VIRTUALIZATION: Final[Mapping[Vendor, str]] = {
     Vendor.INTEL: '"Intel Virtualization Technology (VT-x)"',

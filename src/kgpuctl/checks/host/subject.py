@@ -4,9 +4,10 @@ from collections import defaultdict
 
 from kgpuctl.checks.check import UnknownFactError
 from kgpuctl.checks.host.case import HostCase
-from kgpuctl.host.facts import PciDevice, SourceKind, Unread
+from kgpuctl.host.facts import PciDevice, SourceKind
 from kgpuctl.host.models import model_name
 from kgpuctl.report import Subject, printable
+from kgpuctl.unread import Unread
 
 
 def describe(case: HostCase) -> Subject:

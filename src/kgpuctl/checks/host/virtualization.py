@@ -14,7 +14,8 @@ from kgpuctl.checks.check import (
 )
 from kgpuctl.checks.host.case import HostCase
 from kgpuctl.checks.host.remedies import VIRTUALIZATION, firmware_setting, load_modules
-from kgpuctl.host.facts import Reason, Unread, Vendor
+from kgpuctl.host.facts import Vendor
+from kgpuctl.unread import Reason, Unread
 
 KVM_API: Final = 12  # include/uapi/linux/kvm.h; it has not changed since 2007
 
