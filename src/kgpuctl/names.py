@@ -62,4 +62,51 @@ POD_RESOURCES: Final = (
     "/var/snap/microk8s/common/var/lib/kubelet/pod-resources/kubelet.sock",
 )
 
+# Labels of nodes, as the GPU Operator, kata-deploy, the CoCo operator and NFD read and set them.
+WORKLOAD_LABEL: Final = "nvidia.com/gpu.workload.config"
+DEPLOY_PREFIX: Final = "nvidia.com/gpu.deploy."
+OPERANDS_LABEL: Final = "nvidia.com/gpu.deploy.operands"
+GPU_PRESENT_LABEL: Final = "nvidia.com/gpu.present"
+NFD_GPU_LABELS: Final = tuple(
+    f"feature.node.kubernetes.io/pci-{device}.present"
+    for device in ("10de", "0302_10de", "0300_10de")
+)
+NFD_PREFIX: Final = "feature.node.kubernetes.io/"
+CC_MODE_LABEL: Final = "nvidia.com/cc.mode"
+CC_STATE_LABEL: Final = "nvidia.com/cc.mode.state"
+CC_READY_LABEL: Final = "nvidia.com/cc.ready.state"
+KATA_LABEL: Final = "katacontainers.io/kata-runtime"
+KATA_MARKER_PREFIX: Final = "kata-deploy.katacontainers.io/"
+COCO_WORKER_LABEL: Final = "node.kubernetes.io/worker"
+KATA_CLASS_LABEL: Final = "nvidia.com/kata-runtime-class"
+CHART_LABEL: Final = "helm.sh/chart"
+
+
+class Workload(StrEnum):
+    """What a node's GPUs are for; the GPU Operator takes any other word for the default."""
+
+    CONTAINER = "container"
+    VM_PASSTHROUGH = "vm-passthrough"
+    VM_VGPU = "vm-vgpu"
+
+
+# Resources: what is handed out for containers, and what goes with GPUs into VMs.
+GPU_RESOURCE_PREFIX: Final = "nvidia.com/"
+CONTAINER_RESOURCES: Final = ("nvidia.com/gpu", "nvidia.com/mig-")
+NVSWITCH_RESOURCE: Final = "nvidia.com/nvswitch"
+# RuntimeClasses under which a pod is an ordinary container ("" is none).
+CONTAINER_RUNTIME_CLASSES: Final = frozenset({"", "nvidia", "nvidia-cdi", "nvidia-legacy"})
+KATA_MANAGER: Final = "nvidia-kata-manager"
+# Parts of the names of what makes the pods of a stack.
+STACK_POD_MARKS: Final = (
+    "nvidia-",
+    "gpu-operator",
+    "kata-deploy",
+    "kata-as-coco-runtime",
+    "cc-operator",
+    "node-feature-discovery",
+    "nfd-",
+)
+CRD_GROUPS: Final = frozenset({"nvidia.com", "confidentialcontainers.org", "nfd.k8s-sigs.io"})
+
 CHECKS_PAGE: Final = "docs/reference/checks.md"

@@ -1,0 +1,1 @@
+"""Reading and changing a cluster. Values and their boundary; nothing is judged here."""
