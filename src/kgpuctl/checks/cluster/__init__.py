@@ -1,0 +1,1 @@
+"""Can a cluster take the stack: pure functions over a snapshot."""
