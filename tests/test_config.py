@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fuzz.bounded import bounded
 from fuzz.mutations import Mutator
-from kgpuctl.config import Config, Waiver, load_config, nearest, pci_address
-from kgpuctl.errors import KgpuctlError, UsageError
+from kgpuctl.config import Config, Waiver, load_config, pci_address
+from kgpuctl.errors import KgpuctlError, UsageError, nearest
 from kgpuctl.names import Stack, Tee
 from running import kgpuctl
 

@@ -6,14 +6,13 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from kgpuctl.errors import UsageError, shown
+from kgpuctl.errors import UsageError, nearest, shown
 from kgpuctl.names import Stack, Tee
 
 FILE: Final = "kgpuctl.toml"
@@ -43,12 +42,6 @@ class Config:
     confidential: Tee | None = None
     devices: tuple[str, ...] = ()
     waivers: tuple[Waiver, ...] = ()
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean …?" for a mistyped word, or nothing when no known one is near."""
-    near = get_close_matches(word, sorted(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(near)}?" if near else "."
 
 
 def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:

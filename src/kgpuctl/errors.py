@@ -3,6 +3,8 @@
 Exit code 1 is left to Python: a traceback is a bug, never a finding.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar, Final
 
 LONGEST: Final = 80  # of a user's own words in a message
@@ -11,6 +13,12 @@ LONGEST: Final = 80  # of a user's own words in a message
 def shown(word: str) -> str:
     """Return what a user gave as it can stand in a message: quoted, and cut where it is long."""
     return repr(word if len(word) <= LONGEST else f"{word[:LONGEST]}…")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean …?" for a mistyped word, or the end of the sentence."""
+    near = get_close_matches(word, sorted(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else "."
 
 
 class KgpuctlError(Exception):

@@ -3,8 +3,8 @@
 import datetime as dt
 from collections.abc import Iterable
 
-from kgpuctl.config import Waiver, nearest
-from kgpuctl.errors import UsageError, shown
+from kgpuctl.config import Waiver
+from kgpuctl.errors import UsageError, nearest, shown
 from kgpuctl.report import PROBLEMS, Result
 
 

@@ -185,6 +185,24 @@ _KEEPERS: Final[Mapping[Resource, Callable[[Any], Shape | None]]] = {
 }
 
 
+def _as_it_is(item: Shape) -> Shape:
+    return item
+
+
 def keeper(resource: Resource) -> Callable[[Any], Shape | None]:
     """Return what is done with each object of a kind: it is kept, cut down, or dropped (None)."""
-    return _KEEPERS.get(resource, lambda item: item)
+    keep: Callable[[Any], Shape | None] = _KEEPERS.get(resource, _as_it_is)
+
+    def kept(item: Any) -> Shape | None:  # noqa: ANN401  # each kind has its own type
+        found = keep(item)
+        return None if found is None else _without_version(found)
+
+    return kept
+
+
+def _without_version(item: Any) -> Shape:  # noqa: ANN401
+    """Leave out the resourceVersion, which changes with every heartbeat and decides nothing."""
+    if not item.metadata.resource_version:
+        return item  # type: ignore[no-any-return]
+    metadata = msgspec.structs.replace(item.metadata, resource_version="")
+    return msgspec.structs.replace(item, metadata=metadata)  # type: ignore[no-any-return]

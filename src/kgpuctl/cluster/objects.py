@@ -377,6 +377,12 @@ class Schema(Shape, frozen=True):
 
     open_api: Property = field(default=Property(), name="openAPIV3Schema")
 
+    @property
+    def sandbox_fields(self) -> frozenset[str]:
+        """Return the fields of a ClusterPolicy's sandboxWorkloads; empty where it is cut off."""
+        spec = self.open_api.properties.get("spec", Property())
+        return frozenset(spec.properties.get("sandboxWorkloads", Property()).properties)
+
 
 class CrdVersion(Shape, frozen=True):
     """One version of a custom resource."""
@@ -569,6 +575,7 @@ class PodLog(Shape, frozen=True):
     container: str = ""
     previous: bool = False
     text: str = ""
+    unread: str = ""  # why it could not be had
 
 
 class KubeletSettings(Shape, frozen=True):

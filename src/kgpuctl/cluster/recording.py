@@ -31,6 +31,7 @@ MAX_SIZE: Final = 2 * 1024**3
 API: Final = "kgpuctl/v1"
 MANIFEST: Final = "Snapshot"
 _GZIP: Final = b"\x1f\x8b"
+_GZIP_FORMAT: Final = 31  # zlib's word for a gzip header, without a time in it
 _KINDS: Final = {listed.resource.kind: listed for listed in LISTS}
 
 
@@ -264,3 +265,11 @@ def _object(api_version: str, kind: str, value: Shape) -> bytes:
     head = msgspec.json.encode({"apiVersion": api_version, "kind": kind})
     body = msgspec.json.encode(value)
     return head if body == b"{}" else head[:-1] + b"," + body[1:]
+
+
+def packed(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Pack what is written, piece by piece, as gzip does; the same content gives the same bytes."""
+    packer = zlib.compressobj(wbits=_GZIP_FORMAT)
+    for chunk in chunks:
+        yield packer.compress(chunk)
+    yield packer.flush()

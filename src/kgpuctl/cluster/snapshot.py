@@ -117,3 +117,10 @@ class ClusterSnapshot:
     events: Fact[tuple[Event, ...]] = field(default=not_recorded(EVENTS))
     logs: Fact[tuple[PodLog, ...]] = ()
     kubelets: Mapping[str, Fact[KubeletConfig]] = field(default_factory=dict)
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """Say what could not be read."""
+        facts = [self.version, *(getattr(self, listed.name) for listed in LISTS), self.logs]
+        facts += self.kubelets.values()
+        return tuple(str(fact) for fact in facts if isinstance(fact, Unread))

@@ -1,0 +1,1 @@
+"""Requests and answers: deadlines, retries, and what each failure means."""

@@ -1,0 +1,24 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from cluster_api.fake_api import FakeApi, serving
+from cluster_api.workstation import Workstation
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def api(authority: trustme.CA) -> Iterator[FakeApi]:
+    with serving(authority) as server:
+        yield server
+
+
+@pytest.fixture
+def workstation(tmp_path: Path, authority: trustme.CA) -> Workstation:
+    return Workstation(tmp_path, authority)
