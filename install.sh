@@ -3,8 +3,9 @@
 #
 #   sh install.sh         a virtual environment in ~/.local/share/kgpuctl, a link in ~/.local/bin
 #   sh install.sh --dev   .venv in this directory, as uv.lock says, and the programs of the tests
-#   sh install.sh --ci    what `nox -s vm` and `nox -s bench` need on top: QEMU, parts of a small
-#                         initramfs, kubectl
+#   sh install.sh --ci    what `nox -s vm`, `nox -s bench` and `nox -s cluster` need on top: QEMU,
+#                         parts of a small initramfs, kubectl, setpriv. Go is not installed: where
+#                         there is none, `nox -s cluster` says so and skips
 #
 # It asks the distribution's package manager only for what is missing, and says so.
 set -eu
@@ -98,6 +99,7 @@ install_user() {
 install_dev() {
     need shellcheck shellcheck ShellCheck
     need busybox busybox-static busybox
+    need openssl openssl openssl
     install_needed
     [ -x .venv/bin/python ] || make_venv .venv
     [ -x .venv/bin/uv ] || .venv/bin/python -m pip install -q --disable-pip-version-check uv
@@ -110,6 +112,7 @@ install_ci() {
     need busybox busybox-static busybox
     need depmod kmod kmod
     need kubectl kubernetes-client kubernetes-client
+    need setpriv util-linux util-linux
     install_needed
 }
 

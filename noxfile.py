@@ -21,7 +21,7 @@ def tests(session: nox.Session) -> None:
         return
     coverage = (PYTHON, "-m", "coverage")
     session.run(*coverage, "erase")
-    session.run(*coverage, "run", "-m", "pytest", "-n", "2", "-m", "not vm")
+    session.run(*coverage, "run", "-m", "pytest", "-n", "2", "-m", "not vm and not cluster")
     session.run(*coverage, "combine", "-q")
     session.run(*coverage, "report")
 
@@ -46,6 +46,13 @@ def docs(session: nox.Session) -> None:
 def vm(session: nox.Session) -> None:
     """Run preflight in real kernels with an Intel, an AMD and no IOMMU."""
     session.run(PYTHON, "-m", "pytest", "-m", "vm", "tests/vm", *session.posargs)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Build a Kubernetes control plane from its Go modules, and run the tests that talk to it."""
+    session.run(PYTHON, "tests/cluster/programs.py")
+    session.run(PYTHON, "-m", "pytest", "-m", "cluster", "tests/cluster", *session.posargs)
 
 
 @nox.session
