@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from kgpuctl.checks.host.table import HOST_CHECKS
+from kgpuctl.cli.tables import all_checks
 from kgpuctl.explained import load_explained
 from kgpuctl.render.reference import as_page, entries
 
@@ -12,7 +12,7 @@ PAGE = Path(__file__).parent / "reference" / "checks.md"
 
 def main() -> int:
     """Return 1 if the page on the disk was not what the tables say."""
-    page = as_page(entries(((check.id, check.title) for check in HOST_CHECKS), load_explained()))
+    page = as_page(entries(((check.id, check.title) for check in all_checks()), load_explained()))
     before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if before == page:
         return 0

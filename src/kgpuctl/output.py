@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def _kind(path: Path) -> int | None:
         return None
 
 
-def write_output(path: Path, content: bytes, *, mode: int) -> None:
+def write_output(path: Path, content: bytes | Iterable[bytes], *, mode: int) -> None:
     """Write a file through a temporary one beside it, so that no half file is ever seen."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         # From here on an interrupt must clean up instead of ending the process at once.
@@ -50,7 +51,7 @@ def write_output(path: Path, content: bytes, *, mode: int) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines((content,) if isinstance(content, bytes) else content)
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())

@@ -20,10 +20,11 @@ from kgpuctl.cluster.objects import (
     PodLog,
     RuntimeClass,
 )
+from kgpuctl.cluster.resources import Call
 from kgpuctl.cluster.snapshot import ClusterSnapshot
 from kgpuctl.explanations import Explanations
 from kgpuctl.names import WORKLOAD_LABEL, Stack, Tee, Workload
-from kgpuctl.unread import Unread
+from kgpuctl.unread import Fact, Unread
 
 WORKLOADS: Final = frozenset(item.value for item in Workload)
 
@@ -39,6 +40,7 @@ class ClusterCase:
     confidential: Tee | None = None
     nodes: tuple[str, ...] = ()
     stack: Stack | None = None
+    rights: Fact[Mapping[Call, bool]] | None = None  # None: a recording, which has no user
 
     @cached_property
     def operator(self) -> Release | None:

@@ -11,7 +11,11 @@ import typer
 from kgpuctl import __version__
 from kgpuctl.cli.checks import checks
 from kgpuctl.cli.preflight import preflight
+from kgpuctl.cli.rbac import rbac
 from kgpuctl.cli.session import Output, emit
+from kgpuctl.cli.snapshot import snapshot
+from kgpuctl.cli.verify import verify
+from kgpuctl.cli.versions import versions
 from kgpuctl.errors import KgpuctlError, UsageError
 from kgpuctl.stdout import INTERRUPTED, complain, write
 
@@ -50,9 +54,13 @@ def root(
         typer.echo(context.get_help())
 
 
-COMMANDS = ("preflight", "checks")
-app.command(short_help="Check whether this host can give its GPUs to Kata VMs.")(preflight)
+COMMANDS = ("preflight", "verify", "snapshot", "checks", "versions", "rbac")
+app.command(short_help="Check whether a host or a cluster can take GPUs into Kata VMs.")(preflight)
+app.command(short_help="Check whether GPUs in Kata VMs really work on a cluster.")(verify)
+app.command(short_help="Write what verify reads of a cluster into a file.")(snapshot)
 app.command(short_help="List all checks, or explain one.")(checks)
+app.command(short_help="List the known versions, and what works with what.")(versions)
+app.command(short_help="Print the rights that a command needs, as a manifest.")(rbac)
 
 
 def run() -> int:

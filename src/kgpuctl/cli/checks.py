@@ -21,14 +21,14 @@ def checks(
 
     Example: kgpuctl checks gpu.group-viable
     """
-    from kgpuctl.checks.host.table import HOST_CHECKS
-    from kgpuctl.config import nearest
-    from kgpuctl.errors import UsageError, shown
+    from kgpuctl.cli.tables import all_checks
+    from kgpuctl.errors import UsageError, nearest, shown
     from kgpuctl.explained import load_explained
     from kgpuctl.render import reference
 
-    ids = [check.id for check in HOST_CHECKS]
-    wanted = [check for check in HOST_CHECKS if id in {None, check.id, check.id.partition(".")[0]}]
+    known = all_checks()
+    ids = [check.id for check in known]
+    wanted = [check for check in known if id in {None, check.id, check.id.partition(".")[0]}]
     if not wanted:
         raise UsageError(
             f"There is no check {shown(id or '')}{nearest(id or '', ids)}",

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kgpuctl.errors import UsageError
 from kgpuctl.stdout import write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kgpuctl.report import Report
 
 
@@ -76,3 +79,14 @@ def _as_text(report: Report, *, verbose: bool, no_color: bool) -> str:
     with console.capture() as capture:
         Printer(console, verbose).show(report)
     return capture.get()
+
+
+def refuse_given(ctx: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that mean nothing here: one that does nothing would be believed."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if (parameter.name or "") in names and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(
+                f"{parameter.opts[0]} cannot be used {why}.",
+                remedy=f"`{ctx.command_path} --help` says which options go together.",
+            )

@@ -1,0 +1,93 @@
+"""Judging a live cluster: once, or again and again until it has passed."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from kgpuctl.cli.cluster_run import Wishes, case_of, verify_snapshot
+from kgpuctl.cluster.access import Access
+from kgpuctl.cluster.following import Following
+from kgpuctl.cluster.kube import KubeCluster
+from kgpuctl.cluster.reader import Reading, read_cluster
+from kgpuctl.cluster.snapshot import ClusterSnapshot
+from kgpuctl.errors import UsageError
+from kgpuctl.render.progress import awaited, changes
+from kgpuctl.report import Report
+from kgpuctl.stdout import complain
+
+Connect = Callable[[Access], KubeCluster]
+
+WAIT: Final = 20 * 60.0
+_GRACE: Final = 30.0  # so that the wait ends with its last report and not with an error
+_SETTLE: Final = 0.2  # changes come in flocks
+_TICK: Final = 1.0
+_AGAIN: Final = 20.0  # what is judged by its age changes without anything happening
+
+
+def target_names(snapshot: ClusterSnapshot) -> Iterable[str]:
+    """Return the nodes whose kubelets are asked."""
+    return case_of(snapshot).targets
+
+
+def verify_now(wanted: Access, connect: Connect, wishes: Wishes, *, kubelets: bool) -> Report:
+    """Read the cluster and judge it."""
+    cluster = connect(wanted)
+    reading = Reading(kubelets=target_names if kubelets else None)
+    return verify_snapshot(read_cluster(cluster, reading), wishes)
+
+
+def await_passed(wanted: Access, connect: Connect, wishes: Wishes, *, kubelets: bool) -> Report:
+    """Judge the cluster until it has passed or the time is over; the last report counts."""
+    if kubelets:
+        raise UsageError(
+            "--kubelet-config cannot be used with --wait.",
+            remedy="A kubelet's configuration does not change by waiting: verify it without.",
+        )
+    limit = wanted.timeout or WAIT
+    began = time.monotonic()
+    cluster = connect(replace(wanted, timeout=limit + _GRACE))
+    with Following(cluster) as following:
+        report = verify_snapshot(following.snapshot(), wishes)
+        judged = time.monotonic()
+        line = _Line(began)
+        while report.exit_code == 3 and time.monotonic() - began < limit:  # noqa: PLR2004  # failed
+            line.show(report)
+            left = limit - (time.monotonic() - began)
+            changed = following.await_change(min(_TICK, max(left, 0.0)))
+            if not changed and time.monotonic() - judged < _AGAIN:
+                continue
+            if changed:
+                time.sleep(_SETTLE)
+            report = verify_snapshot(following.snapshot(), wishes)
+            judged = time.monotonic()
+        line.end(report)
+    return report
+
+
+class _Line:
+    """One live line on a terminal; elsewhere a line for each change."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._last: Report | None = None
+        self._live = sys.stderr is not None and sys.stderr.isatty()
+
+    def show(self, report: Report) -> None:
+        """Say what is awaited."""
+        seconds = int(time.monotonic() - self._began)
+        clock = f"{seconds // 60}:{seconds % 60:02}"
+        if self._live:
+            complain(f"\r\x1b[K{awaited(report, clock)}")
+        elif report is not self._last:
+            for change in changes(self._last, report):
+                complain(f"{clock} {change}\n")
+        self._last = report
+
+    def end(self, report: Report) -> None:
+        """Take the live line away; say the last changes elsewhere."""
+        if self._live and self._last is not None:
+            complain("\r\x1b[K")
+        elif not self._live and report is not self._last and self._last is not None:
+            self.show(report)
