@@ -65,3 +65,10 @@ def fuzz(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure start-up and preflight; print the ratios that are promised."""
     session.run(PYTHON, "benchmarks/startup.py", *session.posargs)
+
+
+@nox.session
+def bench_cluster(session: nox.Session) -> None:
+    """Measure verify and label-nodes against a real API server with 5,000 nodes."""
+    session.run(PYTHON, "tests/cluster/programs.py")
+    session.run(PYTHON, "benchmarks/big_cluster.py", *session.posargs)

@@ -6,7 +6,6 @@ Each ratio is of times taken in turn in one run. `--nodes N` makes the big clust
 import argparse
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from cluster.api import MERGE_PATCH  # noqa: E402  # they live with the tests
 from cluster.controlplane import Plane, bare_plane  # noqa: E402
 from cluster.healthy_nodes import node_name  # noqa: E402
 from cluster.large import load  # noqa: E402
+from cluster.programs import NoProgramsError, find  # noqa: E402
 
 ROUNDS = 3
 SMALL = 10
@@ -204,9 +204,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=5000)
     nodes = parser.parse_args().nodes
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        print("no kubectl here: clusters are not measured (Debian: kubernetes-client)")
+    try:
+        kubectl = find().path("kubectl")
+    except NoProgramsError as error:
+        print(f"clusters are not measured: {error}")
         return
     with tempfile.TemporaryDirectory() as folder, bare_plane() as plane:
         program = install(Path(folder))

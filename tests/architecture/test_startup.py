@@ -3,7 +3,19 @@ import sys
 
 import pytest
 
-HEAVY = {"kubernetes", "oras", "requests", "pydantic", "yaml", "rich", "tarfile", "kgpuctl.host"}
+HEAVY = {
+    "kubernetes",
+    "kgpuctl.cluster",
+    "kgpuctl.host",
+    "msgspec",
+    "oras",
+    "pydantic",
+    "requests",
+    "rich",
+    "tarfile",
+    "urllib3",
+    "yaml",
+}
 
 
 @pytest.mark.parametrize("argument", ["--version", "--help"])

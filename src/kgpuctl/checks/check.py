@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
 
     def about(self, subject: str) -> "Outcome":
         """Return the same conclusion about a named subject."""
-        return self._replace(subject=subject)
+        return Outcome(self.status, self.message, self.remedy, subject)
 
 
 def passed(message: str = "") -> Outcome:
@@ -134,9 +134,7 @@ def check_each(
 
         def ask(facts: Facts) -> Sequence[Outcome]:
             try:
-                outcomes = tuple(
-                    ask_one(facts, thing)._replace(subject=name) for name, thing in things(facts)
-                )
+                outcomes = tuple(ask_one(facts, thing).about(name) for name, thing in things(facts))
                 return outcomes or (skipped(none),)
             except UnknownFactError as unknown:
                 return (_unknown(unknown.fact),)
@@ -185,7 +183,7 @@ def run(checks: Iterable[Check[Facts]], facts: Facts) -> tuple[Result, ...]:
             outcomes: Sequence[Outcome] = (skipped(f"follows from {causes['']}"),)
         else:
             outcomes = [
-                skipped(f"follows from {causes[asked.subject]}")._replace(subject=asked.subject)
+                skipped(f"follows from {causes[asked.subject]}").about(asked.subject)
                 if asked.subject in causes
                 else asked
                 for asked in item.ask(facts)

@@ -107,7 +107,11 @@ class ClusterCase:
 
     def each_target(self) -> Iterator[tuple[str, Node]]:
         """Yield the targets with their names, in the order of the names."""
-        yield from sorted(self.targets.items())
+        yield from self._targets_in_order
+
+    @cached_property
+    def _targets_in_order(self) -> tuple[tuple[str, Node], ...]:
+        return tuple(sorted(self.targets.items()))
 
     @cached_property
     def daemon_sets(self) -> Mapping[str, DaemonSet]:

@@ -146,8 +146,10 @@ def _keep_node(node: Node) -> Node:
 
 
 def _keep_event(event: Event) -> Event | None:
-    if event.type == "Normal":
-        return None
+    return None if event.type == "Normal" else _clean_event(event)
+
+
+def _clean_event(event: Event) -> Event:
     return msgspec.structs.replace(event, message=redact(event.message))
 
 
@@ -170,6 +172,11 @@ def _cut(schema: Schema) -> Schema:
     names = {name: Property() for name in sandbox.properties}
     inner = Property({"sandboxWorkloads": Property(names)})
     return Schema(Property({"spec": inner}))
+
+
+def keep_any_event(event: Event) -> Event:
+    """Keep an event for people to read, also one that warns of nothing."""
+    return _clean_event(event)
 
 
 def keep_log(log: PodLog) -> PodLog:

@@ -2,14 +2,15 @@
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
 
+from kgpuctl.cluster.deadline import side_by_side
 from kgpuctl.cluster.failures import ClusterError, ForbiddenError, NotFoundError
-from kgpuctl.cluster.keep import is_stack_pod, keep_log, keeper
+from kgpuctl.cluster.keep import is_stack_pod, keep_any_event, keep_log, keeper
 from kgpuctl.cluster.kube import KubeCluster
 from kgpuctl.cluster.objects import (
     ContainerStatus,
@@ -52,18 +53,17 @@ class Reading:
 
 def read_cluster(cluster: KubeCluster, how: Reading) -> ClusterSnapshot:
     """Read all that the checks look at. What is forbidden is Unread; any other failure ends it."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        version = pool.submit(_version, cluster)
-        lists = {listed.name: pool.submit(read_list, cluster, listed) for listed in LISTS}
-        facts = {name: future.result() for name, future in lists.items()}
-        snapshot = ClusterSnapshot(_source(cluster), version.result(), **facts)  # type: ignore[arg-type]  # each name has its own type
-        if how.logs or how.all_logs:
-            wanted = _all_logs(snapshot) if how.all_logs else _telling_logs(snapshot)
-            snapshot = replace(snapshot, logs=_read_logs(cluster, pool, wanted))
-        if how.kubelets is not None:
-            names = tuple(how.kubelets(snapshot))
-            configs = pool.map(lambda name: _kubelet(cluster, name), names)
-            snapshot = replace(snapshot, kubelets=dict(zip(names, configs, strict=True)))
+    jobs = [partial(read_list, cluster, listed, whole=how.all_logs) for listed in LISTS]
+    found = side_by_side(jobs, AT_ONCE)
+    facts = {listed.name: fact for listed, fact in zip(LISTS, found, strict=True)}
+    snapshot = ClusterSnapshot(_source(cluster), _version(cluster), **facts)  # type: ignore[arg-type]  # each name has its own type
+    if how.logs or how.all_logs:
+        wanted = _all_logs(snapshot) if how.all_logs else _telling_logs(snapshot)
+        snapshot = replace(snapshot, logs=_read_logs(cluster, wanted))
+    if how.kubelets is not None:
+        names = tuple(how.kubelets(snapshot))
+        configs = side_by_side([partial(_kubelet, cluster, name) for name in names], AT_ONCE)
+        snapshot = replace(snapshot, kubelets=dict(zip(names, configs, strict=True)))
     return snapshot
 
 
@@ -78,8 +78,7 @@ def read_cluster_with(
     fresh = ClusterSnapshot(_source(cluster), version, **facts)  # type: ignore[arg-type]  # each name has its own type
     if last and _when(fresh) - _when(last) < logs_every:
         return replace(fresh, logs=last.logs, source=last.source)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return replace(fresh, logs=_read_logs(cluster, pool, _telling_logs(fresh)))
+    return replace(fresh, logs=_read_logs(cluster, _telling_logs(fresh)))
 
 
 def _when(snapshot: ClusterSnapshot) -> dt.datetime:
@@ -104,10 +103,14 @@ def fields_of(resource: Resource) -> str:
     return "type=Warning" if resource is EVENTS else ""
 
 
-def read_list(cluster: KubeCluster, listed: Listed) -> Fact[tuple[Shape, ...]]:
-    """Read one list; a kind that the server does not know has no objects."""
+def read_list(
+    cluster: KubeCluster, listed: Listed, *, whole: bool = False
+) -> Fact[tuple[Shape, ...]]:
+    """Read one list; a kind that the server does not know has no objects. `whole`: all events."""
     resource = listed.resource
     keep, fields = keeper(resource), fields_of(resource)
+    if whole and resource is EVENTS:
+        keep, fields = keep_any_event, ""
     try:
         return cluster.list(resource, listed.shape, keep, fields=fields, limit=PAGE).items
     except ForbiddenError as error:
@@ -186,11 +189,9 @@ def _is_broken(status: ContainerStatus) -> bool:
     return state.waiting is not None and before.terminated is not None
 
 
-def _read_logs(
-    cluster: KubeCluster, pool: ThreadPoolExecutor, wanted: Iterable[Wanted]
-) -> Fact[tuple[PodLog, ...]]:
+def _read_logs(cluster: KubeCluster, wanted: Iterable[Wanted]) -> Fact[tuple[PodLog, ...]]:
     try:
-        found = list(pool.map(lambda item: _log(cluster, *item), wanted))
+        found = side_by_side([partial(_log, cluster, *item) for item in wanted], AT_ONCE)
     except ForbiddenError as error:
         return forbidden("pods/log", error)
     return tuple(log for log in found if log is not None)
@@ -234,7 +235,7 @@ def read_rights(cluster: KubeCluster, calls: Iterable[Call]) -> Fact[Mapping[Cal
     """Ask for each call whether this user may make it."""
     asked = tuple(calls)
     try:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(asked, pool.map(cluster.may, asked), strict=True))
+        allowed = side_by_side([partial(cluster.may, call) for call in asked], AT_ONCE)
+        return dict(zip(asked, allowed, strict=True))
     except ForbiddenError as error:
         return forbidden("selfsubjectaccessreviews.authorization.k8s.io", error)

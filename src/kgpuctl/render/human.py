@@ -14,6 +14,7 @@ from kgpuctl.report import PROBLEMS, Report, Status
 
 # Beyond this many findings of one check only their number is told, unless all is asked for.
 FINDINGS_SHOWN: Final = 3
+IDS_SHOWN: Final = 5
 MIN_WIDTH: Final = 40
 _STYLES: Final = {
     Status.PASSED: "green",
@@ -60,6 +61,8 @@ class Printer:
         asked = {_weight(finding) for finding in findings} - {Status.SKIPPED}
         worst = max(asked or {Status.SKIPPED}, key=_ORDER.index)
         self._print(f"{area:<10} {_tell_counts(findings)}", mark=worst)
+        if not self.verbose:
+            findings = self._show_unseen(findings)
         for _, members in groupby(findings, key=lambda finding: finding.id):
             listed = [item for item in members if self.verbose or _is_listed(item)]
             cut = listed if self.verbose else listed[:FINDINGS_SHOWN]
@@ -68,6 +71,20 @@ class Printer:
             rest = sum(len(finding.subjects) or 1 for finding in listed[len(cut) :])
             if rest:
                 self._print(f"and {rest} more like it (-v lists all)", indent=4)
+
+    def _show_unseen(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """Tell once of what keeps many checks from being answered; return the other findings."""
+        unseen: dict[str, list[str]] = {}
+        for finding in findings:
+            if finding.status is Status.UNKNOWN and not finding.waived:
+                unseen.setdefault(finding.message, []).append(finding.id)
+        many = {text: ids for text, ids in unseen.items() if len(ids) > FINDINGS_SHOWN}
+        for text, ids in many.items():
+            self._print(text, mark=Status.UNKNOWN, indent=2, style=_STYLES[Status.UNKNOWN])
+            self._print(f"so it is not known of {len(ids)} checks: {', '.join(ids)}", indent=4)
+        return tuple(
+            it for it in findings if it.status is not Status.UNKNOWN or it.message not in many
+        )
 
     def _show_finding(self, finding: Finding) -> None:
         if not _is_listed(finding):
@@ -88,7 +105,9 @@ class Printer:
         self._print("")
         self._print("What to do, in this order:", style="bold")
         for number, (text, ids) in enumerate(todo, 1):
-            self._print(f"{number:>2}. {text} [{', '.join(ids)}]", hanging=4)
+            told = ids if self.verbose else ids[:IDS_SHOWN]
+            more = f" and {len(ids) - len(told)} more" if len(ids) > len(told) else ""
+            self._print(f"{number:>2}. {text} [{', '.join(told)}{more}]", hanging=4)
 
     def _print(
         self,

@@ -46,6 +46,7 @@ def _foreign(release: Release) -> Outcome:
 @check_all("cluster.existing-gpu-operator", "A GPU Operator that is there can be changed")
 def existing_gpu_operator(case: ClusterCase) -> Iterator[Outcome]:
     """Two of them write the same objects; one that Argo CD owns is put back at once."""
+    known(case.cluster.deployments)  # one without pods is there, too
     found = recognise.gpu_operators(case.cluster)
     if len(found) > 1:
         yield failed(
@@ -64,6 +65,7 @@ def existing_gpu_operator(case: ClusterCase) -> Iterator[Outcome]:
 @check_all("cluster.existing-kata", "What brings Kata already can be changed")
 def existing_kata(case: ClusterCase) -> Iterator[Outcome]:
     """Two installers write one containerd configuration; uninstalling one unschedules the other."""
+    known(case.cluster.deployments)
     found = case.installers
     releases = [item.release for item in found if item.provider is KataProvider.KATA_DEPLOY]
     if len(releases) > 1:
