@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
-from startup import install, row  # noqa: E402
+from benchmarks.startup import install, row  # noqa: E402
 
 from cluster.api import MERGE_PATCH  # noqa: E402  # they live with the tests
 from cluster.controlplane import Plane, bare_plane  # noqa: E402
@@ -28,6 +28,7 @@ from cluster.healthy_nodes import node_name  # noqa: E402
 from cluster.large import load  # noqa: E402
 from cluster.programs import NoProgramsError, find  # noqa: E402
 
+NODES = 5000
 ROUNDS = 3
 SMALL = 10
 PODS_PER_NODE = 9
@@ -91,16 +92,18 @@ def measure_verify(plane: Plane, program: str, kubectl: str, nodes: int) -> None
         taken[size] = verify.seconds
         print(f"| verify {verify.seconds:.2f} s, raw lists {raw.seconds:.2f} s")
     ratio = verify.seconds / raw.seconds
-    row(
+    promised(
         f"verify, {nodes} nodes / two raw lists",
         f"{ratio:.2f} x",
         f"{VERIFY} x",
+        nodes,
         good=ratio <= VERIFY,
     )
-    row(
+    promised(
         "peak memory of it",
         f"{verify.megabytes:.0f} MB",
         f"{MEMORY:.0f} MB",
+        nodes,
         good=verify.megabytes <= MEMORY,
     )
     middle = nodes // 2
@@ -108,12 +111,19 @@ def measure_verify(plane: Plane, program: str, kubectl: str, nodes: int) -> None
     load(plane, middle, PODS_PER_NODE)
     (half,) = medians(lambda: run([program, "verify"], kubeconfig))
     growth = (taken[nodes] - half.seconds) / max(half.seconds - taken[SMALL], 0.01)
-    row(
+    promised(
         "its second half of nodes / its first",
         f"{growth:.2f} x",
         f"{LINEAR} x",
+        nodes,
         good=growth <= LINEAR,
     )
+
+
+def promised(name: str, value: str, budget: str, nodes: int, *, good: bool) -> None:
+    """Print a row; what is promised is promised of the full size."""
+    full = nodes >= NODES
+    row(name, value, budget if full else f"({budget})", good=good or not full)
 
 
 def measure_wait(plane: Plane, program: str) -> None:
@@ -170,7 +180,10 @@ def bare_loop(plane: Plane, nodes: int, value: str) -> Run:
 def measure_label(plane: Plane, program: str, kubectl: str, nodes: int) -> None:
     """Compare label-nodes with a bare loop of PATCHes and with kubectl."""
     plane.wipe()
-    load(plane, nodes, 1)
+    load(plane, nodes)
+    # Labels are what is measured: no pod is to be in the way.
+    stored = plane.etcd.keys()
+    plane.etcd.delete([key for key in stored if key.startswith("/registry/pods/")])
     kubeconfig = plane.kubeconfig()
     ours, bare, theirs = [], [], []
     values = ("container", "vm-passthrough")
@@ -185,16 +198,18 @@ def measure_label(plane: Plane, program: str, kubectl: str, nodes: int) -> None:
     print(
         f"| label {nodes} nodes: kgpuctl {mine:.1f} s, bare loop {loop:.1f} s, kubectl {kube:.1f} s"
     )
-    row(
+    promised(
         "label-nodes / bare loop of PATCHes",
         f"{mine / loop:.2f} x",
         f"{BARE_LOOP} x",
+        nodes,
         good=mine <= BARE_LOOP * loop,
     )
-    row(
+    promised(
         "kubectl label nodes --all / label-nodes",
         f"{kube / mine:.2f} x",
         f">= {KUBECTL_LABEL} x",
+        nodes,
         good=kube >= KUBECTL_LABEL * mine,
     )
 
@@ -202,7 +217,7 @@ def measure_label(plane: Plane, program: str, kubectl: str, nodes: int) -> None:
 def main() -> None:
     """Print the table; a wall clock must not decide a run, so this never fails for being slow."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", type=int, default=5000)
+    parser.add_argument("--nodes", type=int, default=NODES)
     nodes = parser.parse_args().nodes
     try:
         kubectl = find().path("kubectl")

@@ -1,25 +1,41 @@
-"""Write docs/reference/checks.md from the check tables; with --check only compare."""
+"""Write what the documentation says from the program; with --check only compare.
+
+reference/checks.md and reference/explanations.md come from the tables; what pages show as printed
+is printed anew.
+"""
 
 import sys
 from pathlib import Path
 
+import write_examples
+
 from kgpuctl.cli.tables import all_checks
 from kgpuctl.explained import load_explained
-from kgpuctl.render.reference import as_page, entries
+from kgpuctl.explanations import load_explanations
+from kgpuctl.render import explanations, reference
 
-PAGE = Path(__file__).parent / "reference" / "checks.md"
+REFERENCE = Path(__file__).parent / "reference"
 
 
 def main() -> int:
-    """Return 1 if the page on the disk was not what the tables say."""
-    page = as_page(entries(((check.id, check.title) for check in all_checks()), load_explained()))
-    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    """Return 1 if a page was not what it should be, and was not to be written."""
+    entries = reference.entries(
+        ((check.id, check.title) for check in all_checks()), load_explained()
+    )
+    checks = _write("checks.md", reference.as_page(entries))
+    explained = _write("explanations.md", explanations.as_page(load_explanations().rows))
+    return checks | explained | write_examples.main()
+
+
+def _write(name: str, page: str) -> int:
+    path = REFERENCE / name
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     if before == page:
         return 0
     if "--check" not in sys.argv:
-        PAGE.write_text(page, encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
         return 0
-    sys.stderr.write("docs/reference/checks.md is not what the tables say: run `nox -s docs`\n")
+    sys.stderr.write(f"docs/reference/{name} is not what the tables say: run `nox -s docs`\n")
     return 1
 
 

@@ -28,6 +28,7 @@ from kgpuctl.explanations import (
     load_explanations,
     selector_clues,
 )
+from kgpuctl.render.explanations import as_page
 
 TABLE: Final = load_explanations()
 BY_ID: Final = {row.id: row for row in TABLE.rows}
@@ -101,6 +102,12 @@ REFUSED: Final = [
     ),
     event(
         "runtime-class-renamed",
+        FACTS,
+        'pods "cuda" is forbidden: pod rejected: RuntimeClass "kata-nvidia-gpu" not found',
+        "FailedCreate",
+    ),
+    event(
+        "runtime-class-renamed",
         SAID,
         'failed to get runtime class for pod: runtimeclasses.node.k8s.io "kata-qemu-nvidia-gpu-snp"'
         " not found",
@@ -108,8 +115,8 @@ REFUSED: Final = [
     ),
     event(
         "runtime-class-not-found",
-        FACTS,
-        'pod rejected: RuntimeClass "kata-nvidia-gpu" not found',
+        HINT,
+        'pod rejected: RuntimeClass "kata-qemu-gpu" not found',
         "FailedCreate",
     ),
     event(
@@ -1219,18 +1226,8 @@ def test_every_origin_is_told_and_most_words_are_not_ours() -> None:
     assert len(ours) * 10 < len(SEEN)
 
 
-def section(row: Explanation) -> str:
-    """Return what the reference page says of a row."""
-    heals = "may go away by itself" if row.heals else "does not go away by itself"
-    return (
-        f'### <a id="{row.id}"></a>`{row.id}`\n\n{row.cause} It {heals}.\n\n'
-        f"**What to do:** {row.remedy_for()}\n\n**Sources:** {'; '.join(row.sources)}\n"
-    )
-
-
 def test_the_reference_page_says_what_the_table_says() -> None:
     page = PAGE.read_text(encoding="utf-8")
 
     assert re.findall(r'<a id="([^"]+)">', page) == list(BY_ID)
-    for row in TABLE.rows:
-        assert section(row) in page
+    assert page == as_page(TABLE.rows)

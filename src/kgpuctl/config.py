@@ -20,6 +20,8 @@ MAX_SIZE: Final = 64 * 1024
 _KEYS: Final = ("confidential", "devices", "stack", "waive")
 _WAIVER_KEYS: Final = ("id", "reason", "until")
 _PREFIX: Final = "KGPUCTL_"
+# Kubernetes sets these in a pod where its namespace has a Service called kgpuctl.
+_OF_A_SERVICE: Final = re.compile(r"KGPUCTL_(?:SERVICE_|PORT(?:_|$))")
 _VARIABLES: Final = ("KGPUCTL_CONFIDENTIAL", "KGPUCTL_CONFIG", "KGPUCTL_STACK")
 
 E = TypeVar("E", bound=StrEnum)
@@ -47,7 +49,7 @@ class Config:
 def load_config(path: Path | None, environment: Mapping[str, str]) -> Config:
     """Read the named file, else ./kgpuctl.toml if it is there; variables fill what it leaves."""
     for name in environment:
-        if name.startswith(_PREFIX) and name not in _VARIABLES:
+        if name.startswith(_PREFIX) and name not in _VARIABLES and not _OF_A_SERVICE.match(name):
             raise UsageError(
                 f"There is no variable {name}{nearest(name, _VARIABLES)}",
                 remedy=f"Unset it; known are {', '.join(_VARIABLES)}.",

@@ -6,7 +6,7 @@ from typing import Final
 
 from kgpuctl.errors import StepError
 
-INTERRUPTED: Final = "\ninterrupted: nothing was changed on the host\n"
+INTERRUPTED: Final = "\ninterrupted: nothing was changed\n"
 
 
 def write(text: str) -> None:

@@ -58,10 +58,11 @@ def snapshot(  # noqa: PLR0913  # a command's options are its parameters
     )
     chunks = dump(found)
     if path is None:
-        write(b"".join(chunks).decode())
-        return
-    write_output(path, packed(chunks) if path.suffix == ".gz" else chunks, mode=0o600)
+        for chunk in chunks:
+            write(chunk.decode())
+    else:
+        write_output(path, packed(chunks) if path.suffix == ".gz" else chunks, mode=0o600)
     if found.missed:
         complain(f"not in it: {'; '.join(found.missed)}\n")
-    if sys.stderr.isatty():
+    if path is not None and sys.stderr is not None and sys.stderr.isatty():
         complain(f"wrote {path}, {path.stat().st_size:,} bytes\n")

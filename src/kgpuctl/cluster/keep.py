@@ -28,7 +28,17 @@ from kgpuctl.cluster.objects import (
     Shape,
 )
 from kgpuctl.cluster.redact import redact
-from kgpuctl.cluster.resources import CRDS, EVENTS, NODES, PODS, Resource
+from kgpuctl.cluster.resources import (
+    CLUSTER_POLICIES,
+    CRDS,
+    DEPLOYMENTS,
+    EVENTS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    Resource,
+)
 from kgpuctl.names import (
     CONTAINER_RUNTIME_CLASSES,
     CRD_GROUPS,
@@ -153,7 +163,7 @@ def _clean_event(event: Event) -> Event:
     return msgspec.structs.replace(event, message=redact(event.message))
 
 
-def _keep_crd(crd: CustomResourceDefinition) -> CustomResourceDefinition | None:
+def _keep_crd(crd: CustomResourceDefinition) -> Shape | None:
     """Keep our CRDs, with the names of the fields that older charts do not know."""
     if crd.spec.group not in CRD_GROUPS:
         return None
@@ -161,7 +171,8 @@ def _keep_crd(crd: CustomResourceDefinition) -> CustomResourceDefinition | None:
         msgspec.structs.replace(version, schema=_cut(version.schema))
         for version in crd.spec.versions
     )
-    return msgspec.structs.replace(crd, spec=msgspec.structs.replace(crd.spec, versions=versions))
+    spec = msgspec.structs.replace(crd.spec, versions=versions)
+    return _keep_told(msgspec.structs.replace(crd, spec=spec))
 
 
 def _cut(schema: Schema) -> Schema:
@@ -184,11 +195,24 @@ def keep_log(log: PodLog) -> PodLog:
     return msgspec.structs.replace(log, text=redact(log.text))
 
 
+def _keep_told(item: Any) -> Shape:  # noqa: ANN401
+    """Keep an object whose status an operator or a controller tells in words."""
+    status = item.status
+    if not status.conditions:
+        return item  # type: ignore[no-any-return]
+    status = msgspec.structs.replace(status, conditions=_told(status.conditions))
+    return msgspec.structs.replace(item, status=status)  # type: ignore[no-any-return]
+
+
 _KEEPERS: Final[Mapping[Resource, Callable[[Any], Shape | None]]] = {
     NODES: _keep_node,
     PODS: _keep_pod,
     EVENTS: _keep_event,
     CRDS: _keep_crd,
+    CLUSTER_POLICIES: _keep_told,
+    DEPLOYMENTS: _keep_told,
+    JOBS: _keep_told,
+    NAMESPACES: _keep_told,
 }
 
 

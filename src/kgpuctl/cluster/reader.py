@@ -88,7 +88,8 @@ def _when(snapshot: ClusterSnapshot) -> dt.datetime:
 def _source(cluster: KubeCluster) -> ClusterSource:
     identity = cluster.identity
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    return ClusterSource(SourceKind.LIVE, identity.context, identity.server, identity.user, now)
+    context = identity.context
+    return ClusterSource(SourceKind.LIVE, context, context, identity.server, identity.user, now)
 
 
 def _version(cluster: KubeCluster) -> Fact[str]:

@@ -29,6 +29,7 @@ from kgpuctl.unread import Fact, Reason, Unread
 
 MAX_SIZE: Final = 2 * 1024**3
 API: Final = "kgpuctl/v1"
+_PIECE: Final = 256 * 1024
 MANIFEST: Final = "Snapshot"
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_FORMAT: Final = 31  # zlib's word for a gzip header, without a time in it
@@ -158,6 +159,7 @@ def _snapshot(found: _Sorted, path: str) -> ClusterSnapshot:
     source = ClusterSource(
         SourceKind.RECORDING,
         path,
+        manifest.context if manifest else "",
         manifest.server if manifest else "",
         manifest.user if manifest else "",
         manifest.time if manifest else "",
@@ -224,12 +226,24 @@ def _unread(missed: Missed) -> Unread:
 
 
 def dump(snapshot: ClusterSnapshot) -> Iterator[bytes]:
-    """Write a snapshot as one List, object by object, so that it need not be held a second time."""
+    """Write a snapshot as one List, piece by piece, so that it need not be held a second time."""
+    waiting: list[bytes] = []
+    size = 0
+    for part in _parts(snapshot):
+        waiting.append(part)
+        size += len(part)
+        if size >= _PIECE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
+
+
+def _parts(snapshot: ClusterSnapshot) -> Iterator[bytes]:
     source = snapshot.source
     facts = {listed.resource.title: getattr(snapshot, listed.name) for listed in LISTS}
     facts["pods/log"] = snapshot.logs
     manifest = Manifest(
-        context=source.name,
+        context=source.context,
         server=source.server,
         user=source.user,
         time=source.time,

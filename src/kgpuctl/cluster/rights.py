@@ -24,18 +24,23 @@ class Holder(NamedTuple):
 
 
 def rules(calls: Iterable[Call]) -> list[dict[str, list[str]]]:
-    """Return the fewest rules that allow exactly these calls."""
-    verbs: dict[tuple[str, str], dict[str, None]] = {}
+    """Return the fewest rules that allow exactly these calls; a named object and no other."""
+    verbs: dict[tuple[str, str, str], dict[str, None]] = {}
     for call in calls:
         resource = call.resource.plural
-        named = f"{resource}/{call.subresource}" if call.subresource else resource
-        verbs.setdefault((call.resource.group, named), {})[call.verb] = None
-    together: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (group, named), asked in verbs.items():
-        together.setdefault((group, tuple(sorted(asked))), []).append(named)
+        what = f"{resource}/{call.subresource}" if call.subresource else resource
+        verbs.setdefault((call.resource.group, what, call.name), {})[call.verb] = None
+    together: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for (group, what, name), asked in verbs.items():
+        together.setdefault((group, name, tuple(sorted(asked))), []).append(what)
     return [
-        {"apiGroups": [group], "resources": sorted(named), "verbs": list(asked)}
-        for (group, asked), named in sorted(together.items())
+        {
+            "apiGroups": [group],
+            "resources": sorted(resources),
+            **({"resourceNames": [name]} if name else {}),
+            "verbs": list(asked),
+        }
+        for (group, name, asked), resources in sorted(together.items())
     ]
 
 

@@ -48,11 +48,13 @@ class SourceKind(StrEnum):
 class ClusterSource(NamedTuple):
     """Where these facts come from, as whom they were read and when (ISO 8601, UTC).
 
-    `name` is the kubeconfig context of a live cluster and the file of a recording.
+    `name` is the kubeconfig context of a live cluster and the file of a recording, which tells its
+    context if kgpuctl made it.
     """
 
     kind: SourceKind
     name: str
+    context: str = ""
     server: str = ""
     user: str = ""
     time: str = ""

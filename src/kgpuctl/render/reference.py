@@ -15,9 +15,10 @@ _HEAD: Final = """\
 
 <!-- Written by `nox -s docs` from src/kgpuctl/explained.toml and the check tables. -->
 
-Every check of `kgpuctl preflight`, in the order in which they are asked. `kgpuctl checks ID` says
-the same in the terminal. A broken check **fails** (exit code 3) or **warns**; what could not be
-read is **unknown** (exit code 4); what does not apply is **skipped**, with its reason.
+Every check of `kgpuctl preflight`, of `preflight --cluster` (`cluster`) and of `verify` (`verify`),
+in the order in which they are asked. `kgpuctl checks ID` says the same in the terminal. A broken
+check **fails** (exit code 3) or **warns**; what could not be read is **unknown** (exit code 4);
+what does not apply is **skipped**, with its reason.
 """
 
 
@@ -39,7 +40,7 @@ def entries(
 
 def as_list(listed: Iterable[Entry]) -> str:
     """Return a line for each check."""
-    lines = [f"{entry.id:<29} {entry.title}" for entry in listed]
+    lines = [f"{entry.id:<30} {entry.title}" for entry in listed]
     return "\n".join([*lines, "", "`kgpuctl checks ID` explains one."]) + "\n"
 
 
