@@ -92,7 +92,10 @@ class Workload(StrEnum):
 
 # Resources: what is handed out for containers, and what goes with GPUs into VMs.
 GPU_RESOURCE_PREFIX: Final = "nvidia.com/"
-CONTAINER_RESOURCES: Final = ("nvidia.com/gpu", "nvidia.com/mig-")
+CONTAINER_RESOURCES: Final = frozenset({"nvidia.com/gpu", "nvidia.com/gpu.shared"})
+MIG_RESOURCE_PREFIX: Final = "nvidia.com/mig-"
+# Words in the names of a card's other functions, which old device plugins hand out like GPUs.
+NO_GPU_WORDS: Final = frozenset({"AUDIO", "USB", "UCSI", "NVSWITCH", "BRIDGE"})
 NVSWITCH_RESOURCE: Final = "nvidia.com/nvswitch"
 # RuntimeClasses under which a pod is an ordinary container ("" is none).
 CONTAINER_RUNTIME_CLASSES: Final = frozenset({"", "nvidia", "nvidia-cdi", "nvidia-legacy"})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from kgpuctl.catalog import Catalog, TakesKataBy
+from kgpuctl.catalog import Catalog, Product, TakesKataBy, parse_version
 from kgpuctl.checks import recognise
 from kgpuctl.checks.check import known
 from kgpuctl.checks.recognise import KataInstaller, Release
@@ -22,7 +22,7 @@ from kgpuctl.cluster.objects import (
 )
 from kgpuctl.cluster.resources import Call
 from kgpuctl.cluster.snapshot import ClusterSnapshot
-from kgpuctl.explanations import Explanations
+from kgpuctl.explanations import Clue, Explanations, selector_clues
 from kgpuctl.names import WORKLOAD_LABEL, Stack, Tee, Workload
 from kgpuctl.unread import Fact, Unread
 
@@ -70,6 +70,11 @@ class ClusterCase:
         entry = self.catalog.gpu_operator(self.operator.version).entry
         if entry is not None:
             return entry.takes_kata_by
+        numbers = parse_version(self.operator.version)
+        entries = self.catalog.entries[Product.GPU_OPERATOR]
+        older = [item for item in entries if numbers and item.numbers <= numbers]
+        if older:
+            return older[-1].takes_kata_by
         has_mode = self.policy is not None and self.policy.spec.sandbox_workloads.mode is not None
         return TakesKataBy.MODE_KATA if has_mode else TakesKataBy.KATA_MANAGER
 
@@ -104,6 +109,18 @@ class ClusterCase:
         if isinstance(policies, Unread) or self.policy is None:
             return False
         return self.policy.spec.sandbox_workloads.default_workload == Workload.VM_PASSTHROUGH
+
+    def lacking(self, wanted: Mapping[str, str]) -> tuple[Clue, ...]:
+        """Return a clue for each label of a selector that no target has; pods share selectors."""
+        key = tuple(sorted(wanted.items()))
+        if key not in self._clues:
+            labels = [node.metadata.labels for node in self.targets.values()]
+            self._clues[key] = selector_clues(wanted, labels)
+        return self._clues[key]
+
+    @cached_property
+    def _clues(self) -> dict[tuple[tuple[str, str], ...], tuple[Clue, ...]]:
+        return {}
 
     def each_target(self) -> Iterator[tuple[str, Node]]:
         """Yield the targets with their names, in the order of the names."""

@@ -105,8 +105,13 @@ def gpu_operators(cluster: ClusterSnapshot) -> tuple[Release, ...]:
         _gpu_operator(item)
         for item in _deployments(cluster, "gpu-operator")
         if item.metadata.labels.get("app.kubernetes.io/component") == "gpu-operator"
-        or image_of(item.spec.template.spec.containers, "/gpu-operator:")
+        or any(_is_operator(container.image) for container in item.spec.template.spec.containers)
     )
+
+
+def _is_operator(image: str) -> bool:
+    """Whether an image is the GPU Operator's, by its name: with a tag, with a digest or without."""
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[0] == "gpu-operator"
 
 
 def gpu_operator_deployment(cluster: ClusterSnapshot, release: Release) -> Deployment | None:
@@ -141,7 +146,9 @@ def kata_installers(cluster: ClusterSnapshot) -> tuple[KataInstaller, ...]:
     found = [_of_daemon_set(item) for item in known(cluster.daemon_sets)]
     installers = [item for item in found if item]
     if not any(item.provider is KataProvider.KATA_DEPLOY for item in installers):
-        installers += _jobs(cluster)
+        seen = {(item.release.name, item.release.namespace) for item in installers}
+        jobs = _jobs(cluster)
+        installers += (it for it in jobs if (it.release.name, it.release.namespace) not in seen)
     if known(cluster.cc_runtimes) or coco_manager(cluster):
         installers.append(_coco(cluster))
     return tuple(installers)

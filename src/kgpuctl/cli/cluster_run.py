@@ -1,7 +1,7 @@
 """Judge a cluster and report: what the commands on clusters do between parse and print."""
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -81,9 +81,8 @@ def moment(snapshot: ClusterSnapshot) -> dt.datetime:
     """Return when a snapshot was taken, or else when the last thing in it happened."""
     if snapshot.source.kind is SourceKind.LIVE:
         return dt.datetime.now(dt.UTC)
-    times = [time for time in (snapshot.source.time,) if time] or _times(snapshot)
-    found = [when for time in times if (when := _parsed(time))]
-    return max(found, default=dt.datetime.now(dt.UTC))
+    told = (snapshot.source.time, snapshot.source.newest)
+    return next((when for time in told if (when := _parsed(time))), dt.datetime.now(dt.UTC))
 
 
 def _parsed(time: str) -> dt.datetime | None:
@@ -92,18 +91,6 @@ def _parsed(time: str) -> dt.datetime | None:
     except ValueError:
         return None
     return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
-
-
-def _times(snapshot: ClusterSnapshot) -> Iterator[str]:
-    if not isinstance(snapshot.events, Unread):
-        yield from (event.time for event in snapshot.events if event.time)
-    for fact in (snapshot.pods, snapshot.daemon_sets, snapshot.nodes):
-        if isinstance(fact, Unread):
-            continue
-        for item in fact:
-            yield from filter(
-                None, (item.metadata.creation_timestamp, item.metadata.deletion_timestamp)
-            )
 
 
 def _refuse_unknown_nodes(snapshot: ClusterSnapshot, names: tuple[str, ...]) -> None:

@@ -7,7 +7,9 @@ from kgpuctl.names import (
     CONTAINER_RESOURCES,
     GPU_PRESENT_LABEL,
     GPU_RESOURCE_PREFIX,
+    MIG_RESOURCE_PREFIX,
     NFD_GPU_LABELS,
+    NO_GPU_WORDS,
     NVSWITCH_RESOURCE,
 )
 
@@ -28,8 +30,14 @@ def is_passthrough_resource(name: str) -> bool:
     return (
         name.startswith(GPU_RESOURCE_PREFIX)
         and name != NVSWITCH_RESOURCE
-        and not name.startswith(CONTAINER_RESOURCES)
+        and not is_container_resource(name)
+        and NO_GPU_WORDS.isdisjoint(name.removeprefix(GPU_RESOURCE_PREFIX).split("_"))
     )
+
+
+def is_container_resource(name: str) -> bool:
+    """Whether a resource stands for GPUs, or parts of them, that go into containers."""
+    return name in CONTAINER_RESOURCES or name.startswith(MIG_RESOURCE_PREFIX)
 
 
 def is_ready(node: Node) -> bool:

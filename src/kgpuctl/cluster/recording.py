@@ -5,6 +5,7 @@ looked". What `kubectl get … -o json` gives does not: a kind that is missing t
 """
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,10 @@ from kgpuctl.unread import Fact, Reason, Unread
 MAX_SIZE: Final = 2 * 1024**3
 API: Final = "kgpuctl/v1"
 _PIECE: Final = 256 * 1024
+_MOMENT: Final = re.compile(
+    rb'"(?:last\w{4,20}Time(?:stamp)?|\w{2,12}At|creationTimestamp)":\s{0,4}'
+    rb'"(20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ)"'
+)
 MANIFEST: Final = "Snapshot"
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_FORMAT: Final = 31  # zlib's word for a gzip header, without a time in it
@@ -75,6 +80,7 @@ class _Sorted(NamedTuple):
 
     objects: Mapping[str, list[msgspec.Raw]]
     version: str
+    newest: str  # moment that anything in it tells of
 
 
 def open_snapshot(path: str) -> ClusterSnapshot:
@@ -134,7 +140,7 @@ def _sort(content: bytes, path: str) -> _Sorted:
                 + (f", its kind is {shown(head.kind)}." if head.kind else "."),
                 remedy="Name what `kgpuctl snapshot` or `kubectl get … -o json` wrote.",
             )
-        return _Sorted({head.kind: [msgspec.Raw(content)]}, "")
+        return _Sorted({head.kind: [msgspec.Raw(content)]}, "", _newest(content))
     of_list = head.kind.removesuffix("List")  # items of a NodeList do not name their kind
     objects: dict[str, list[msgspec.Raw]] = {}
     for item in head.items:
@@ -145,7 +151,12 @@ def _sort(content: bytes, path: str) -> _Sorted:
         objects.setdefault(name, []).append(item)
     if of_list in _KINDS:
         objects.setdefault(of_list, [])
-    return _Sorted(objects, head.server_version.git_version)
+    return _Sorted(objects, head.server_version.git_version, _newest(content))
+
+
+def _newest(content: bytes) -> str:
+    """Return the last moment that is told: kubelets alone write one every few minutes."""
+    return max((found[1] for found in _MOMENT.finditer(content)), default=b"").decode()
 
 
 def _snapshot(found: _Sorted, path: str) -> ClusterSnapshot:
@@ -163,6 +174,7 @@ def _snapshot(found: _Sorted, path: str) -> ClusterSnapshot:
         manifest.server if manifest else "",
         manifest.user if manifest else "",
         manifest.time if manifest else "",
+        found.newest,
     )
     version = found.version or Unread(
         "/version",
@@ -194,7 +206,7 @@ def _list(listed: Listed, found: _Sorted, manifest: Manifest | None) -> Fact[tup
         if missed:
             return _unread(missed)
     asked = manifest is not None and listed.resource.title in manifest.kinds
-    if not raw and not asked and not _is_known_absent(listed.resource, found):
+    if raw is None and not asked and not _is_known_absent(listed.resource, found):
         return not_recorded(listed.resource)
     keep = keeper(listed.resource)
     kept = (keep(_decoded(item, listed)) for item in raw or ())

@@ -49,7 +49,7 @@ class ClusterSource(NamedTuple):
     """Where these facts come from, as whom they were read and when (ISO 8601, UTC).
 
     `name` is the kubeconfig context of a live cluster and the file of a recording, which tells its
-    context if kgpuctl made it.
+    context and its time if kgpuctl made it.
     """
 
     kind: SourceKind
@@ -58,6 +58,7 @@ class ClusterSource(NamedTuple):
     server: str = ""
     user: str = ""
     time: str = ""
+    newest: str = ""  # moment that anything in a recording tells of
 
 
 class Listed(NamedTuple):

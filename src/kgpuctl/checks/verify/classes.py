@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from kgpuctl.catalog import TakesKataBy
 from kgpuctl.checks.check import Outcome, check, check_each, failed, known, passed, skipped
 from kgpuctl.checks.cluster_case import ClusterCase
-from kgpuctl.checks.verify.operands import unready_operand
-from kgpuctl.cluster.gpus import asked_of, is_over
+from kgpuctl.checks.verify.gpus import holders_on
+from kgpuctl.checks.verify.handlers import advertised
+from kgpuctl.checks.verify.operands import answered
+from kgpuctl.checks.verify.places import kata_home, operator_home
 from kgpuctl.cluster.objects import Node, RuntimeClass
 from kgpuctl.names import (
     CC_MODE_LABEL,
@@ -19,6 +21,7 @@ from kgpuctl.names import (
 from kgpuctl.report import ONE_SUBJECT, SUBJECT
 
 _DOCUMENTED = "kata-qemu-nvidia-gpu"
+_PODS_TOLD = 3
 
 
 @check(
@@ -52,14 +55,17 @@ def _make_class(case: ClusterCase) -> str:
     if case.takes_kata_by is TakesKataBy.KATA_MANAGER:
         return (
             "The operator makes those of kataManager.config.runtimeClasses: see that the chart's "
-            "values list one, and read its log: `kubectl -n gpu-operator logs "
+            f"values list one, and read its log: `kubectl -n {operator_home(case)} logs "
             "deployment/gpu-operator`."
         )
     shim = f"qemu-nvidia-gpu-{case.confidential.value}" if case.confidential else "qemu-nvidia-gpu"
+    release = case.installer.release if case.installer else None
+    name = release.name if release else "kata-deploy"
+    version = f"--version {release.version} " if release and release.version else ""
     return (
-        "Have kata-deploy make it: `helm upgrade kata-deploy "
-        "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy -n kata-system "
-        f"--reuse-values --set shims.{shim}.enabled=true`."
+        f"Have kata-deploy make it: `helm upgrade {name} "
+        f"oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy -n {kata_home(case)} "
+        f"{version}--reuse-values --set shims.{shim}.enabled=true`."
     )
 
 
@@ -68,7 +74,12 @@ def _make_class(case: ClusterCase) -> str:
     "The GPUs are in the confidential-computing mode that was asked for",
     ClusterCase.each_target,
     none="there is no target node",
-    requires=("verify.cluster-policy", "verify.sandbox-mode", "verify.operand-labels"),
+    requires=(
+        "verify.cluster-policy",
+        "verify.sandbox-mode",
+        "verify.platform",
+        "verify.operand-labels",
+    ),
 )
 def cc_mode(case: ClusterCase, node: Node) -> Outcome:
     """From kata-deploy 3.29 on plain GPU pods, too, run only where cc-manager has said its word."""
@@ -87,16 +98,17 @@ def cc_mode(case: ClusterCase, node: Node) -> Outcome:
     if state is None:
         if not enabled or not generation_two:
             return skipped("cc-manager is not enabled")
-        if unready_operand(case, node.metadata.name, ("cc-manager",)):
-            return skipped("follows from verify.operands")
+        if elsewhere := answered(case, node, ("cc-manager",)):
+            return elsewhere
         return failed(
             f"cc-manager runs, and has not set {CC_STATE_LABEL} and {CC_READY_LABEL}",
-            "Read its log on the node: `kubectl -n gpu-operator logs -l name=nvidia-cc-manager "
-            f"--prefix`; with GPUs that cannot do confidential computing the mode must be off: "
+            f"Read its log on the node: `kubectl -n {operator_home(case)} logs "
+            "-l name=nvidia-cc-manager --prefix --tail=50`; with GPUs that cannot do confidential "
+            "computing the mode must be off: "
             f"`kubectl label --overwrite node {SUBJECT} {CC_MODE_LABEL}=off`.",
         )
     if wanted is not None and generation_two and state != wanted:
-        holders = _holders(case, node.metadata.name)
+        holders = ", ".join(holders_on(case, node.metadata.name)[:_PODS_TOLD])
         return failed(
             f"the mode is {state}, asked for is {wanted}"
             + (f"; GPUs are held by {holders}" if holders else ""),
@@ -106,11 +118,6 @@ def cc_mode(case: ClusterCase, node: Node) -> Outcome:
     return passed(f"mode {state}")
 
 
-def _holders(case: ClusterCase, node: str) -> str:
-    pods = [pod.metadata.full_name for pod in case.pods_on.get(node, ()) if asked_of(pod)]
-    return ", ".join(sorted(pods)[:3])
-
-
 @check_each(
     "verify.runtime-class-nodes",
     "Pods of a RuntimeClass for VMs with GPUs may run on the node",
@@ -118,6 +125,7 @@ def _holders(case: ClusterCase, node: str) -> str:
     none="there is no target node",
     requires=(
         "verify.runtime-class",
+        "verify.platform",
         "verify.node-kata-label",
         "verify.operand-labels",
         "verify.cc-mode",
@@ -127,11 +135,12 @@ def runtime_class_nodes(case: ClusterCase, node: Node) -> Outcome:
     """A pod stays Pending for a label of its RuntimeClass that nobody thinks of."""
     labels = node.metadata.labels
     lacking = {item.metadata.name: _lacking(item, labels) for item in case.gpu_classes}
-    fitting = sorted(name for name, keys in lacking.items() if not keys)
+    handlers = {item.metadata.name: item.handler for item in case.gpu_classes}
+    fitting = {name: handler for name, handler in handlers.items() if not lacking[name]}
     if fitting:
-        return passed(", ".join(fitting))
-    if unready_operand(case, node.metadata.name, ("cc-manager",)):
-        return skipped("follows from verify.operands")
+        return _with_handler(case, node, fitting)
+    if elsewhere := answered(case, node, ("cc-manager",)):
+        return elsewhere
     name, keys = min(lacking.items(), key=lambda pair: (len(pair[1]), len(pair[0])))
     told = ", ".join(
         f"{key}={value} (the node has {labels[key]!r})"
@@ -139,7 +148,26 @@ def runtime_class_nodes(case: ClusterCase, node: Node) -> Outcome:
         else f"{key}={value} (the node has none)"
         for key, value in keys.items()
     )
-    return failed(f"RuntimeClass {name} asks for {told}", _satisfy(keys))
+    return failed(f"RuntimeClass {name} asks for {told}", _satisfy(case, keys))
+
+
+def _with_handler(case: ClusterCase, node: Node, fitting: Mapping[str, str]) -> Outcome:
+    """Join both halves: the class whose pods may run here is to be the one that can run here."""
+    have = advertised(node)
+    names = sorted(fitting)
+    if have is None or not have & {item.handler for item in case.gpu_classes}:
+        return passed(", ".join(names))  # verify.kata-handler tells of it
+    able = sorted(name for name, handler in fitting.items() if handler in have)
+    if able:
+        return passed(", ".join(able))
+    other = sorted(it.metadata.name for it in case.gpu_classes if it.handler in have)
+    return failed(
+        f"pods of {', '.join(names)} may run on the node, which has no handler for it; those of "
+        f"{', '.join(other)}, for which it has one, may not",
+        f"See which mode its GPUs are in: `kubectl get node {SUBJECT} -L {CC_MODE_LABEL} -L "
+        f"{CC_READY_LABEL}`, and have both handlers installed, or the mode set that goes with the "
+        "one that is there.",
+    )
 
 
 def _lacking(item: RuntimeClass, labels: Mapping[str, str]) -> Mapping[str, str]:
@@ -147,7 +175,7 @@ def _lacking(item: RuntimeClass, labels: Mapping[str, str]) -> Mapping[str, str]
     return {key: value for key, value in selector.items() if labels.get(key) != value}
 
 
-def _satisfy(keys: Mapping[str, str]) -> str:
+def _satisfy(case: ClusterCase, keys: Mapping[str, str]) -> str:
     if CC_READY_LABEL in keys:
         wanted = "off" if keys[CC_READY_LABEL] == "false" else "on"
         return (
@@ -158,30 +186,16 @@ def _satisfy(keys: Mapping[str, str]) -> str:
     if any(key == KATA_LABEL or key.startswith(KATA_MARKER_PREFIX) for key in keys):
         return (
             "kata-deploy sets it when it is done with the node: read its pod there: `kubectl -n "
-            f"kata-system get pods -o wide --field-selector spec.nodeName={ONE_SUBJECT}`."
+            f"{kata_home(case)} get pods -o wide --field-selector spec.nodeName={ONE_SUBJECT}`."
         )
     if any(key.startswith(DEPLOY_PREFIX) for key in keys):
         return (
             "The GPU Operator sets it on nodes that give their GPUs to VMs: "
-            f"`kubectl -n gpu-operator logs deployment/gpu-operator | grep {ONE_SUBJECT}`."
+            f"`kubectl -n {operator_home(case)} logs deployment/gpu-operator "
+            f"| grep {ONE_SUBJECT}`."
         )
     told = " ".join(f"{key}={value}" for key, value in keys.items())
     return (
         f"See who should set {told}; NFD sets feature labels. By hand: "
         f"`kubectl label node {SUBJECT} {told}`."
-    )
-
-
-def stuck_classes(case: ClusterCase) -> frozenset[str]:
-    """Return the names of the RuntimeClasses whose pods are asked about."""
-    return frozenset(item.metadata.name for item in case.gpu_classes)
-
-
-def pods_in_vms(case: ClusterCase) -> tuple[str, ...]:
-    """Return the pods that run in VMs with GPUs now."""
-    names = stuck_classes(case)
-    return tuple(
-        pod.metadata.full_name
-        for pod in known(case.cluster.pods)
-        if pod.spec.runtime_class_name in names and not is_over(pod)
     )

@@ -1,156 +1,145 @@
-"""What brings Kata onto the nodes: which stack it is, and whether it is done."""
+"""Whether what brings Kata onto the nodes is done: a DaemonSet, Jobs, or an operator."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from kgpuctl.catalog import Decision, KataProvider, Product, TakesKataBy
+from kgpuctl.catalog import KataProvider
 from kgpuctl.checks import recognise
-from kgpuctl.checks.check import (
-    Outcome,
-    check,
-    check_all,
-    check_each,
-    failed,
-    known,
-    passed,
-    skipped,
-    warned,
-)
+from kgpuctl.checks.check import Outcome, check_all, failed, known, passed, skipped, warned
 from kgpuctl.checks.cluster_case import ClusterCase
 from kgpuctl.checks.recognise import KataInstaller
-from kgpuctl.checks.stuck import trouble
-from kgpuctl.cluster.objects import CcRuntime, Deployment, Node
-from kgpuctl.names import COCO_WORKER_LABEL, GPU_HANDLER_MARK, KATA_LABEL, Stack
-from kgpuctl.report import ONE_SUBJECT, SUBJECT, Remedy
+from kgpuctl.checks.stuck import refusal_of, trouble
+from kgpuctl.checks.verify.handlers import selector_of
+from kgpuctl.checks.verify.operands import is_ready
+from kgpuctl.checks.verify.places import kata_home
+from kgpuctl.checks.verify.platform import is_down
+from kgpuctl.cluster.objects import CcRuntime, DaemonSet, Deployment, Job, Node, Pod
+from kgpuctl.report import ONE_SUBJECT, Remedy
 from kgpuctl.unread import Unread
 
-_TITLES = {
-    KataProvider.KATA_DEPLOY: "kata-deploy",
-    KataProvider.COCO_OPERATOR: "the CoCo operator",
-    KataProvider.COCO_CHART: "the CoCo Helm chart",
-}
-_QEMU_PATH = "qemu-path-missing"
-
-
-@check("verify.stack", "One stack brings Kata and the GPU Operator together")
-def stack(case: ClusterCase) -> Outcome:
-    """Two of them write the same containerd configuration, and undo each other."""
-    providers = list(dict.fromkeys(item.provider for item in case.installers))
-    if not providers:
-        return failed("nothing that brings Kata onto nodes is on this cluster", _install_kata(case))
-    if len(providers) > 1:
-        return failed(
-            f"two things bring Kata onto the nodes: {' and '.join(_TITLES[p] for p in providers)}; "
-            "both write containerd's configuration",
-            "Keep one, and take the other away with its own uninstall (a CcRuntime before its "
-            "operator, and only while that runs): https://github.com/confidential-containers/operator"
-            ", `helm uninstall kata-deploy -n kata-system`.",
-        )
-    installer = case.installers[0]
-    words = f"{_TITLES[installer.provider]} {installer.release.version}".strip()
-    if case.operator is None:
-        return passed(f"{words}, no GPU Operator")
-    words = f"{words} with GPU Operator {case.operator.version}"
-    return _combination(case, installer, words)
-
-
-def _combination(case: ClusterCase, installer: KataInstaller, words: str) -> Outcome:
-    version = case.operator.version if case.operator else ""
-    verdict = case.catalog.combination(version, installer.provider, installer.release.version)
-    reasons = "; ".join(verdict.reasons)
-    if verdict.decision is not Decision.REFUSED:
-        return passed(words)
-    if _is_recognised_only(case, installer):
-        return warned(
-            f"{words}: {reasons}",
-            "It is judged as it stands. For a stack that kgpuctl also installs and takes away, "
-            "go on to kata-deploy with GPU Operator v26.3.1 or later and "
-            "sandboxWorkloads.mode=kata.",
-        )
-    if _is_stranger(case, installer):
-        return warned(
-            f"{words}: {reasons}", "`kgpuctl versions` shows what is known to work with what."
-        )
-    return failed(f"{words}: {reasons}", "`kgpuctl versions` shows what works with what.")
-
-
-def _is_recognised_only(case: ClusterCase, installer: KataInstaller) -> bool:
-    """Whether it is one of the two setups that others install, and that can work."""
-    if installer.provider is KataProvider.COCO_CHART:
-        return True
-    if isinstance(case.cluster.cluster_policies, Unread) or case.policy is None:
-        return False
-    manager = case.policy.spec.kata_manager
-    return (
-        installer.provider is KataProvider.KATA_DEPLOY
-        and case.takes_kata_by is TakesKataBy.KATA_MANAGER
-        and manager.enabled
-        and not manager.config.runtime_classes
-    )
-
-
-def _is_stranger(case: ClusterCase, installer: KataInstaller) -> bool:
-    catalog, version = case.catalog, installer.release.version
-    operator = case.operator.version if case.operator else ""
-    product = Product(installer.provider.value)
-    return (
-        catalog.find(product, version).entry is None or catalog.gpu_operator(operator).entry is None
-    )
-
-
-def _install_kata(case: ClusterCase) -> str:
-    entry = case.catalog.default(Product.KATA_DEPLOY, Stack.KATA_DEPLOY)
-    version = entry.version if entry else ""
-    return (
-        "Install kata-deploy: `helm install kata-deploy "
-        "oci://ghcr.io/kata-containers/kata-deploy-charts/kata-deploy "
-        f"--version {version} -n kata-system --create-namespace --set shims.disableAll=true,"
-        "shims.qemu-nvidia-gpu.enabled=true`. It restarts containerd on its nodes."
-    )
+_QEMU_PATH: Final = "qemu-path-missing"
+_NODES_TOLD: Final = 3
 
 
 @check_all(
     "verify.kata-installer", "What installs Kata is done with it", requires=("verify.stack",)
 )
 def kata_installer(case: ClusterCase) -> Iterator[Outcome]:
-    """A DaemonSet that is up everywhere, Jobs that ended well, or a CcRuntime that is complete."""
+    """A DaemonSet that is up on the targets, Jobs that ended well, or a complete CcRuntime."""
     installer = case.installer
     if installer is None:
         yield skipped("follows from verify.stack")
     elif installer.provider is KataProvider.COCO_OPERATOR:
         yield from _coco(case, installer)
     elif installer.daemon_set is not None:
-        yield _daemon_set(case, installer)
+        yield from _daemon_sets(case)
     else:
         yield _jobs(case, installer)
 
 
-def _daemon_set(case: ClusterCase, installer: KataInstaller) -> Outcome:
-    item = installer.daemon_set
-    if item is None:
-        return skipped("it runs no DaemonSet")
-    name, status = item.metadata.full_name, item.status
-    space, plain = item.metadata.namespace, item.metadata.name
-    if status.desired_number_scheduled == 0:
+def _daemon_sets(case: ClusterCase) -> Iterator[Outcome]:
+    """Judge where it matters: what is wrong on other nodes keeps no GPU from a VM."""
+    sets = [item.daemon_set for item in case.installers if item.daemon_set is not None]
+    told = "; ".join(map(_counted, sets))
+    if not any(item.status.desired_number_scheduled for item in sets):
+        yield _nowhere(sets[0])
+    elif isinstance(case.cluster.pods, Unread) or not case.targets:
+        yield _by_count(sets, told)
+    else:
+        there = _by_node(case, sets)
+        bad = [
+            outcome.about(name)
+            for name, node in case.each_target()
+            if not is_down(node) and (outcome := _on(case, node, sets, there.get(name, ())))
+        ]
+        yield from bad or [passed(told)]
+
+
+def _counted(item: DaemonSet) -> str:
+    status = item.status
+    return (
+        f"DaemonSet {item.metadata.full_name}: {status.number_ready} of "
+        f"{status.desired_number_scheduled} pods are ready"
+    )
+
+
+def _nowhere(item: DaemonSet) -> Outcome:
+    space, name = item.metadata.namespace, item.metadata.name
+    selector = item.spec.template.spec.node_selector
+    told = f": it selects {_written(selector)}" if selector else ""
+    return failed(
+        f"DaemonSet {item.metadata.full_name} runs on no node{told}",
+        f"See its nodeSelector and tolerations: `kubectl -n {space} describe daemonset {name}`, "
+        "and label the nodes, or correct `nodeSelector` and `tolerations` in its values.",
+    )
+
+
+def _written(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def _by_count(sets: list[DaemonSet], told: str) -> Outcome:
+    lagging = [it for it in sets if it.status.number_ready < it.status.desired_number_scheduled]
+    return failed(told, _follow(lagging[0])) if lagging else passed(told)
+
+
+def _follow(item: DaemonSet) -> str:
+    space, name = item.metadata.namespace, item.metadata.name
+    return (
+        f"Follow it: `kubectl -n {space} rollout status daemonset/{name}`, and read "
+        f"`kubectl -n {space} logs daemonset/{name}`."
+    )
+
+
+def _by_node(case: ClusterCase, sets: list[DaemonSet]) -> Mapping[str, tuple[Pod, ...]]:
+    found: dict[str, tuple[Pod, ...]] = {}
+    for item in sets:
+        for pod in case.pods_of.get(item.metadata.full_name, ()):
+            found[pod.spec.node_name] = (*found.get(pod.spec.node_name, ()), pod)
+    return found
+
+
+def _on(
+    case: ClusterCase, node: Node, sets: list[DaemonSet], pods: tuple[Pod, ...]
+) -> Outcome | None:
+    """Judge the installer's pods on one target; None where they are well."""
+    item = sets[0]
+    name = item.metadata.full_name
+    if not pods:
+        return _absent(case, node, item)
+    sick = [pod for pod in pods if not is_ready(pod)]
+    owners = {pod.metadata.controller for pod in pods if is_ready(pod)}
+    sick = [pod for pod in sick if pod.metadata.controller not in owners]
+    if not sick:
+        return None
+    found = next((it for pod in sick if (it := trouble(case, pod))), None)
+    if found:
+        return failed(f"DaemonSet {name}: {found.message(case)}", found.remedy(case))
+    return failed(f"DaemonSet {name}: its pod is not ready yet", _follow(item))
+
+
+def _absent(case: ClusterCase, node: Node, item: DaemonSet) -> Outcome:
+    name, labels = item.metadata.full_name, node.metadata.labels
+    refused = refusal_of(case, "DaemonSet", name)
+    if refused:
+        places = {"namespace": item.metadata.namespace}
+        cause = f". {refused.explanation.cause_for(**places)}" if refused.explanation else ""
         return failed(
-            f"DaemonSet {name} runs on no node",
-            f"See its nodeSelector: `kubectl -n {space} get daemonset {plain} "
-            "-o jsonpath='{.spec.template.spec.nodeSelector}'`, and label the nodes or correct "
-            "the chart's value `nodeSelector`.",
+            f"DaemonSet {name}: its pods are refused: {refused.event.message}{cause}",
+            Remedy(refused.explanation.remedy_for(**places))
+            if refused.explanation
+            else _follow(item),
         )
-    ready, wanted = status.number_ready, status.desired_number_scheduled
-    if ready < wanted or status.updated_number_scheduled < wanted:
-        pods = case.pods_of.get(name, ())
-        found = next((it for pod in pods if (it := trouble(case, pod))), None)
-        told = f"; {found.pod.metadata.name}: {found.message(case)}" if found else ""
-        return failed(
-            f"DaemonSet {name}: {ready} of {wanted} pods are ready, "
-            f"{status.updated_number_scheduled} are of its last version{told}",
-            found.remedy(case)
-            if found
-            else f"Follow it: `kubectl -n {space} rollout status daemonset/{plain}`, and read "
-            f"`kubectl -n {space} logs daemonset/{plain}`.",
-        )
-    return passed(f"DaemonSet {name}: {ready} of {wanted} pods are ready")
+    selector = item.spec.template.spec.node_selector
+    lacking = {key: value for key, value in selector.items() if labels.get(key) != value}
+    taints = ", ".join(map(str, node.spec.taints))
+    why = f"; it selects {_written(lacking)}" if lacking else ""
+    why += f"; the node has the taint {taints}" if taints and not lacking else ""
+    return failed(
+        f"DaemonSet {name} has no pod on the node{why}",
+        "Set `nodeSelector` and `tolerations` in the values of kata-deploy so that it takes the "
+        f"node: `kubectl describe node {ONE_SUBJECT}` shows its labels and taints.",
+    )
 
 
 def _jobs(case: ClusterCase, installer: KataInstaller) -> Outcome:
@@ -158,14 +147,12 @@ def _jobs(case: ClusterCase, installer: KataInstaller) -> Outcome:
     if isinstance(jobs, Unread) and not case.targets:
         known(jobs)
     if isinstance(jobs, Unread):
-        return skipped("kata-deploy runs as Jobs, which are not seen; verify.node-kata-label tells")
+        return skipped(
+            f"kata-deploy runs as Jobs, which are not seen ({jobs}); verify.node-kata-label tells"
+        )
     space = installer.release.namespace
-    ours = [job for job in jobs if job.metadata.namespace == space]
-    broken = [
-        job.metadata.name
-        for job in ours
-        if any(item.type == "Failed" and item.status == "True" for item in job.status.conditions)
-    ]
+    ours = [job for job in jobs if job.metadata.namespace == space and _installs_kata(job)]
+    broken = [job.metadata.name for job in ours if _is(job, "Failed")]
     if broken:
         return failed(
             f"Jobs of {installer.release} failed: {', '.join(sorted(broken)[:5])}",
@@ -178,14 +165,34 @@ def _jobs(case: ClusterCase, installer: KataInstaller) -> Outcome:
             f"{active} Jobs of {installer.release} still run",
             f"Wait for them: `kubectl -n {space} get jobs`, or `kgpuctl verify --wait`.",
         )
+    if not ours:
+        return skipped(
+            f"of {installer.release} neither DaemonSet nor Jobs are there any more: Jobs may be, "
+            "when they are done; verify.node-kata-label tells"
+        )
     return passed(f"{installer.release}, by Jobs")
+
+
+def _installs_kata(job: Job) -> bool:
+    """Whether a Job is kata-deploy's: there may be others in its namespace."""
+    images = (container.image for container in job.spec.template.spec.containers)
+    return "kata" in job.metadata.name or any("kata-deploy" in image for image in images)
+
+
+def _is(job: Job, condition: str) -> bool:
+    return any(it.type == condition and it.status == "True" for it in job.status.conditions)
 
 
 def _coco(case: ClusterCase, installer: KataInstaller) -> Iterator[Outcome]:
     manager = recognise.coco_manager(case.cluster)
-    if manager is not None and manager.status.available_replicas < 1:
-        yield _coco_manager(case, manager)
     runtimes = known(case.cluster.cc_runtimes)
+    done = bool(runtimes) and all(map(_is_done, runtimes))
+    if manager is None and done:
+        yield _gone(runtimes[0])
+    elif manager is not None and manager.status.available_replicas < 1:
+        yield _unavailable(case, manager, done=done)
+        if not done:
+            return  # nobody writes a CcRuntime's status while its operator is down
     if not runtimes:
         yield failed(
             "there is no CcRuntime: the CoCo operator has nothing to install",
@@ -194,179 +201,94 @@ def _coco(case: ClusterCase, installer: KataInstaller) -> Iterator[Outcome]:
             f'?ref={installer.release.version or "v0.7.0"}"`.',
         )
     for runtime in runtimes:
-        yield _cc_runtime(runtime)
+        yield _cc_runtime(case, runtime)
     defect = case.catalog.defects.get(_QEMU_PATH)
     entry = case.catalog.coco_operator(installer.release.version).entry
-    if defect and entry and defect in entry.defects and _proves_no_handler(case):
+    if defect and entry and defect in entry.defects and not _is_disproved(case):
         yield warned(f"{installer.release}: {defect.what}", defect.to_do)
 
 
-def _proves_no_handler(case: ClusterCase) -> bool:
-    """Whether no pod shows that VMs start in spite of a defect: a running one proves it."""
+def _is_disproved(case: ClusterCase) -> bool:
+    """Whether a pod shows that VMs with GPUs start in spite of a defect."""
     names = {item.metadata.name for item in case.gpu_classes}
     pods = case.cluster.pods
-    return isinstance(pods, Unread) or not any(
-        pod.spec.runtime_class_name in names
-        and any(item.type == "Ready" and item.status == "True" for item in pod.status.conditions)
-        for pod in pods
+    return not isinstance(pods, Unread) and any(
+        pod.spec.runtime_class_name in names and is_ready(pod) for pod in pods
     )
 
 
-def _coco_manager(case: ClusterCase, manager: Deployment) -> Outcome:
+def _gone(runtime: CcRuntime) -> Outcome:
+    return warned(
+        f"CcRuntime {runtime.metadata.name} is complete, and its operator is gone: nobody installs "
+        "Kata on new nodes, and nobody could take it away",
+        "Install the same version of the CoCo operator again, also before you delete the "
+        "CcRuntime: https://github.com/confidential-containers/operator.",
+    )
+
+
+def _unavailable(case: ClusterCase, manager: Deployment, *, done: bool) -> Outcome:
     meta = manager.metadata
-    pods = known(case.cluster.pods)
+    pods = case.cluster.pods
     owned = [
         pod
-        for pod in pods
+        for pod in (() if isinstance(pods, Unread) else pods)
         if (owner := pod.metadata.controller) and owner.name.startswith(f"{meta.name}-")
     ]
     found = next((item for pod in owned if (item := trouble(case, pod))), None)
     told = f": {found.message(case)}" if found else ""
-    return failed(
-        f"no pod of Deployment {meta.full_name} is available{told}",
+    message = f"no pod of Deployment {meta.full_name} is available{told}"
+    remedy = (
         found.remedy(case)
         if found
-        else f"See why: `kubectl -n {meta.namespace} describe deployment {meta.name}`.",
+        else Remedy(f"See why: `kubectl -n {meta.namespace} describe deployment {meta.name}`.")
     )
+    return warned(message, remedy) if done else failed(message, remedy)
 
 
-def _cc_runtime(runtime: CcRuntime) -> Outcome:
+def _is_done(runtime: CcRuntime) -> bool:
+    total = runtime.status.total_nodes_count
+    return 0 < total <= runtime.status.installation_status.completed.completed_nodes_count
+
+
+def _cc_runtime(case: ClusterCase, runtime: CcRuntime) -> Outcome:
     name, status = runtime.metadata.name, runtime.status
-    total = status.total_nodes_count
-    done = status.installation_status.completed.completed_nodes_count
-    selector = runtime.spec.cc_node_selector.match_labels or {COCO_WORKER_LABEL: ""}
-    wanted = ",".join(f"{key}={value}" for key, value in selector.items())
+    total, completed = status.total_nodes_count, status.installation_status.completed
+    done = completed.completed_nodes_count
     if total == 0:
-        return failed(
-            f"CcRuntime {name} has found no node: it selects {wanted}",
-            f"Label the nodes exactly so: `kubectl label node NODE {wanted}`.",
-        )
+        return _not_begun(case, runtime)
     if done < total:
+        waiting = sorted(_selected(case, runtime) - {*completed.completed_nodes_list})
+        more = f" and {len(waiting) - _NODES_TOLD} more" if len(waiting) > _NODES_TOLD else ""
+        which = f"; not {', '.join(waiting[:_NODES_TOLD])}{more}" if waiting else ""
         return failed(
-            f"CcRuntime {name}: {done} of {total} nodes are done",
-            "Read the installing pods of the others: `kubectl -n confidential-containers-system "
-            "logs -l name=cc-operator-daemon-install --prefix`; the CcRuntime itself never tells "
-            "of a failure.",
+            f"CcRuntime {name}: {done} of {total} nodes are done{which}",
+            f"Read the installing pods there: `kubectl -n {kata_home(case)} "
+            "logs -l name=cc-operator-daemon-install --prefix --tail=50`; the CcRuntime itself "
+            "never tells of a failure.",
         )
     return passed(f"CcRuntime {name}: {done} of {total} nodes are done")
 
 
-@check_each(
-    "verify.node-kata-label",
-    "Kata is installed on the node",
-    ClusterCase.each_target,
-    none="there is no target node",
-    requires=("verify.stack", "verify.kata-installer"),
-)
-def node_kata_label(case: ClusterCase, node: Node) -> Outcome:
-    """The label is there before Kata is: its value counts, not its key."""
-    value = node.metadata.labels.get(KATA_LABEL)
-    if value == "true":
-        return passed(f"{KATA_LABEL}=true")
-    space = case.installer.release.namespace if case.installer else "kata-system"
-    read = (
-        f"Read the installer's pod on the node: `kubectl -n {space} get pods -o wide "
-        f"--field-selector spec.nodeName={ONE_SUBJECT}`, then `kubectl -n {space} logs POD`."
-    )
-    if value is None:
-        return failed(f"the node has no label {KATA_LABEL}: Kata is not installed on it", read)
-    if value == "cleanup":
-        return failed(f"{KATA_LABEL}=cleanup: Kata is being taken off the node", read)
-    return failed(f"{KATA_LABEL}={value}: the installation goes on, or has failed half-way", read)
+def _selected(case: ClusterCase, runtime: CcRuntime) -> set[str]:
+    selector = selector_of(runtime)
+    return {
+        node.metadata.name
+        for node in known(case.cluster.nodes)
+        if all(node.metadata.labels.get(key) == value for key, value in selector.items())
+    }
 
 
-def _advertised(node: Node) -> frozenset[str] | None:
-    handlers = node.status.runtime_handlers
-    return None if handlers is None else frozenset(item.name for item in handlers)
-
-
-@check_each(
-    "verify.kata-handler",
-    "The node's container runtime has loaded a handler for Kata with GPUs",
-    ClusterCase.each_target,
-    none="there is no target node",
-    requires=(
-        "verify.stack",
-        "verify.sandbox-mode",
-        "verify.runtime-class",
-        "verify.node-kata-label",
-        "verify.kata-manager-done",
-    ),
-)
-def kata_handler(case: ClusterCase, node: Node) -> Outcome:
-    """A RuntimeClass is only a name: "no runtime for … is configured" comes from the node."""
-    have = _advertised(node)
-    wanted = {item.handler for item in case.gpu_classes}
-    info = node.status.node_info
-    schema = _schema_trouble(case, info.container_runtime_version)
-    if have is None:
-        if schema:
-            return warned(schema[0], schema[1])
-        return skipped("this kubelet does not tell its runtime handlers")
-    found = sorted(have & wanted)
-    if found:
-        return passed(", ".join(found))
-    told = ", ".join(sorted(filter(None, have))) or "none but the default one"
-    message = f"it has loaded {told}; of the GPU RuntimeClasses none ({', '.join(sorted(wanted))})"
-    if schema:
-        return failed(f"{message}. {schema[0]}", schema[1])
-    return failed(message, _where_configuration(info.kubelet_version))
-
-
-def _schema_trouble(case: ClusterCase, runtime: str) -> tuple[str, str] | None:
-    """Return what kata-manager does on containerd 2, whose default configuration it cannot edit."""
-    defect = case.catalog.defects.get("kata-manager-containerd-2")
-    name, _, version = runtime.partition("://")
-    major = version.removeprefix("v").partition(".")[0]
-    if case.takes_kata_by is not TakesKataBy.KATA_MANAGER or defect is None:
-        return None
-    if name != "containerd" or not major.isdecimal() or int(major) < 2:  # noqa: PLR2004
-        return None
-    return f"containerd {version} with kata-manager: {defect.what}", defect.to_do
-
-
-def _where_configuration(kubelet: str) -> Remedy:
-    flavour = next((name for name in ("k3s", "rke2", "k0s", "microk8s") if name in kubelet), "")
-    if flavour:
-        return Remedy(
-            f"This node runs {flavour}, whose containerd reads another file. Install kata-deploy "
-            f"with `--set k8sDistribution={flavour}`; for kata-manager set CONTAINERD_CONFIG and "
-            "CONTAINERD_SOCKET in kataManager.env."
+def _not_begun(case: ClusterCase, runtime: CcRuntime) -> Outcome:
+    name, wanted = runtime.metadata.name, _written(selector_of(runtime))
+    chosen = len(_selected(case, runtime))
+    if chosen:
+        return failed(
+            f"CcRuntime {name} has no status, though {chosen} nodes have the label {wanted}",
+            f"Read its operator's log: `kubectl -n {kata_home(case)} logs "
+            f"deployment/{recognise.COCO_MANAGER} -c manager --tail=50`.",
         )
-    return Remedy(
-        f"On {SUBJECT} look for the handler in what containerd has loaded: "
-        "`containerd config dump | grep -A3 nvidia-gpu`. If it is there, containerd was not "
-        "restarted since: `systemctl restart containerd`; if not, restart the installer's pod on "
-        "the node. `sudo kgpuctl preflight --after-install` there names the file."
-    )
-
-
-def _with_handler(case: ClusterCase) -> Iterator[tuple[str, Node]]:
-    for node in known(case.cluster.nodes):
-        name = node.metadata.name
-        loaded = any(GPU_HANDLER_MARK in handler for handler in _advertised(node) or ())
-        if loaded and (not case.nodes or name in case.nodes):
-            yield name, node
-
-
-@check_each(
-    "verify.handler-fresh",
-    "Handlers for Kata with GPUs are there because something still installs them",
-    _with_handler,
-    none="no node tells of such a handler",
-    requires=("verify.node-kata-label",),
-)
-def handler_fresh(case: ClusterCase, node: Node) -> Outcome:
-    """After an uninstall the runtime goes on with what it has loaded until it is restarted."""
-    if case.installers and node.metadata.labels.get(KATA_LABEL) == "true":
-        return passed("its installer is there")
-    gone = (
-        "nothing on this cluster installs it"
-        if not case.installers
-        else (f"the node has no label {KATA_LABEL}=true")
-    )
     return failed(
-        f"the node still has a handler for Kata with GPUs, but {gone}",
-        f"On {SUBJECT} see that the handler is gone from containerd's configuration, then "
-        "`systemctl restart containerd`; or install Kata there again.",
+        f"CcRuntime {name} has found no node: it selects {wanted}, which no node has",
+        "Label the nodes exactly so, with that value and no other: "
+        f"`kubectl label --overwrite node NODE {wanted.replace(',', ' ')}`.",
     )

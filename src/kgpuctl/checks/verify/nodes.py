@@ -16,11 +16,15 @@ from kgpuctl.checks.check import (
     warned,
 )
 from kgpuctl.checks.cluster_case import WORKLOADS, ClusterCase
-from kgpuctl.cluster.gpus import is_gpu_node
+from kgpuctl.checks.verify.gpus import passthrough_resources
+from kgpuctl.checks.verify.places import operator_home
+from kgpuctl.checks.verify.policy import is_empty
+from kgpuctl.cluster.gpus import count, is_gpu_node
 from kgpuctl.cluster.objects import KubeletSettings, Node
 from kgpuctl.names import (
     DEPLOY_PREFIX,
     GPU_PRESENT_LABEL,
+    GPU_RESOURCE_PREFIX,
     NFD_GPU_LABELS,
     NFD_PREFIX,
     OPERANDS_LABEL,
@@ -30,6 +34,7 @@ from kgpuctl.names import (
 from kgpuctl.report import ONE_SUBJECT, SUBJECT
 
 _POD_RESOURCES_DEFAULT: Final = (1, 34)  # where KubeletPodResourcesGet is on by itself
+_DRIVER: Final = f"{DEPLOY_PREFIX}driver"
 _TIMEOUT_FLOOR: Final = 600  # seconds
 _CONTAINER_OPERANDS: Final = ("driver", "container-toolkit", "device-plugin", "operator-validator")
 
@@ -71,6 +76,7 @@ def workload_label(case: ClusterCase) -> Iterator[Outcome]:
                 f"Label it: `kgpuctl label-nodes {SUBJECT}`, or leave it out of --node.",
             ).about(name)
     if not case.targets:
+        known(case.cluster.cluster_policies)  # which may say that all nodes with GPUs are meant
         candidates = [node.metadata.name for node in case.gpu_nodes]
         shown = ", ".join(sorted(candidates)[:5]) or "none, as far as the cluster's labels tell"
         yield failed(
@@ -86,12 +92,14 @@ def workload_label(case: ClusterCase) -> Iterator[Outcome]:
     ClusterCase.each_target,
     none="there is no target node",
 )
-def nfd(_: ClusterCase, node: Node) -> Outcome:
+def nfd(case: ClusterCase, node: Node) -> Outcome:
     """The operator deploys nothing on a node without NFD's label."""
     labels = node.metadata.labels
     found = next((key for key in NFD_GPU_LABELS if labels.get(key) == "true"), None)
     if found:
         return passed(f"{found}=true")
+    if case.operator and is_empty(case.policy):
+        return skipped("follows from verify.cluster-policy")
     if any(key.startswith(NFD_PREFIX) for key in labels):
         return failed(
             "node-feature-discovery has labelled the node, and found no NVIDIA GPU on it",
@@ -128,13 +136,8 @@ def operand_labels(case: ClusterCase, node: Node) -> Outcome:
             f"{OPERANDS_LABEL}=false keeps every operand off the node",
             f"Take it away: `kubectl label node {SUBJECT} {OPERANDS_LABEL}-`.",
         )
-    if labels.get(f"{DEPLOY_PREFIX}driver") == "pre-installed":
-        return failed(
-            f"{DEPLOY_PREFIX}driver=pre-installed: NVIDIA's driver was found on the host, and "
-            "vfio-manager leaves the GPUs to it; the label stays when the driver is gone",
-            f"Uninstall the host's driver on {SUBJECT}, reboot, and take the label away: "
-            f"`kubectl label node {SUBJECT} {DEPLOY_PREFIX}driver-`.",
-        )
+    if labels.get(_DRIVER) == "pre-installed":
+        return _pre_installed(node)
     wanted = [f"{DEPLOY_PREFIX}{name}" for name in expected_operands(case)]
     found = _held_back(labels, wanted)
     if found:
@@ -145,6 +148,27 @@ def operand_labels(case: ClusterCase, node: Node) -> Outcome:
     return passed(f"{len(wanted)} operands")
 
 
+def has_host_driver(node: Node) -> bool:
+    """Whether a driver on the host keeps the GPUs, as the label says that it leaves behind."""
+    is_marked = node.metadata.labels.get(_DRIVER) == "pre-installed"
+    return is_marked and not any(passthrough_resources(node).values())
+
+
+def _pre_installed(node: Node) -> Outcome:
+    take_away = f"`kubectl label node {SUBJECT} {_DRIVER}-`"
+    if not has_host_driver(node):
+        return warned(
+            f"{_DRIVER}=pre-installed is left from a driver that is gone: the node hands out GPUs "
+            "for VMs",
+            f"Take it away: {take_away}.",
+        )
+    return failed(
+        f"{_DRIVER}=pre-installed: NVIDIA's driver was found on the host, and vfio-manager leaves "
+        "the GPUs to it; the label stays when the driver is gone",
+        f"Uninstall the host's driver on {SUBJECT}, reboot, and take the label away: {take_away}.",
+    )
+
+
 def _held_back(labels: dict[str, str], wanted: list[str]) -> tuple[str, str] | None:
     """Return values that the operator finds there and leaves alone, and how to be rid of them."""
     paused = [key for key in wanted if labels.get(key, "").startswith("paused-for-")]
@@ -153,7 +177,8 @@ def _held_back(labels: dict[str, str], wanted: list[str]) -> tuple[str, str] | N
             f"paused, and nothing takes it back: {_told(paused, labels)}",
             (
                 f"If no change of driver or CC mode runs on {SUBJECT} now, set them again: "
-                f"`kubectl label --overwrite node {SUBJECT} {_set_true(paused)}`."
+                f"`kubectl label --overwrite node {SUBJECT} {_set_true(paused)}`. vfio-manager "
+                "takes all GPUs of a node when it starts, also from running VMs: drain them first."
             ),
         )
     stale = [key for key in wanted if labels.get(key) not in {None, "", "true"}]
@@ -187,10 +212,9 @@ def _unlabelled(case: ClusterCase, node: Node, missing: list[str]) -> tuple[str,
         what = f"the operator has not found it yet ({GPU_PRESENT_LABEL} is not true)"
     else:
         what = f"labels are missing: {', '.join(missing)}"
-    space = case.operator.namespace if case.operator else "gpu-operator"
     return what, (
-        f"See what the operator says of it: `kubectl -n {space} logs deployment/gpu-operator "
-        f"--tail=200 | grep -e {ONE_SUBJECT} -e WARN`."
+        f"See what the operator says of it: `kubectl -n {operator_home(case)} logs "
+        f"deployment/gpu-operator --tail=200 | grep -e {ONE_SUBJECT} -e WARN`."
     )
 
 
@@ -202,11 +226,19 @@ def _unlabelled(case: ClusterCase, node: Node, missing: list[str]) -> tuple[str,
 )
 def kubelet(case: ClusterCase, node: Node) -> Outcome:
     """Kata asks the kubelet which GPU a pod was given; a big VM takes minutes to start."""
+    installer = case.installer
+    # The old stack takes the GPU from the pod's annotation.
+    by_annotation = installer and installer.provider is KataProvider.COCO_OPERATOR
+    return judge_kubelet(case, node, with_gate=installer is not None and not by_annotation)
+
+
+def judge_kubelet(case: ClusterCase, node: Node, *, with_gate: bool) -> Outcome:
+    """Judge a kubelet's configuration; `with_gate`: Kata will ask it for the devices of a pod."""
     found = case.cluster.kubelets.get(node.metadata.name)
     if found is None:
         return skipped("kubelet configurations were not read (--kubelet-config reads them)")
     settings = known(found).kubeletconfig
-    if not _tells_devices(case, node, settings):
+    if with_gate and not _tells_devices(node, settings):
         return failed(
             "the kubelet's PodResources API does not answer Get: Kata cannot tell which GPU a pod "
             "was given",
@@ -224,10 +256,7 @@ def kubelet(case: ClusterCase, node: Node) -> Outcome:
     return passed(f"runtimeRequestTimeout {settings.runtime_request_timeout or 'not told'}")
 
 
-def _tells_devices(case: ClusterCase, node: Node, settings: KubeletSettings) -> bool:
-    installer = case.installer
-    if installer is None or installer.provider is KataProvider.COCO_OPERATOR:
-        return True  # this one takes the GPU from the pod's annotation
+def _tells_devices(node: Node, settings: KubeletSettings) -> bool:
     gate = settings.feature_gates.get("KubeletPodResourcesGet")
     if gate is not None:
         return gate
@@ -257,47 +286,26 @@ def _others(case: ClusterCase) -> Iterator[tuple[str, Node]]:
     _others,
     none="all nodes with NVIDIA GPUs are targets",
 )
-def new_nodes(_: ClusterCase, node: Node) -> Outcome:
+def new_nodes(case: ClusterCase, node: Node) -> Outcome:
     """Nodes that joined later are easily forgotten: neither containers nor VMs get their GPUs."""
     labels = node.metadata.labels
     if any(key.startswith(DEPLOY_PREFIX) and labels[key] == "true" for key in labels):
         return passed(labels.get(WORKLOAD_LABEL, "containers"))
+    if labels.get(OPERANDS_LABEL) == "false":
+        return passed(f"left out on purpose: {OPERANDS_LABEL}=false")
+    handed_out = sorted(
+        name
+        for name, amount in node.status.allocatable.items()
+        if name.startswith(GPU_RESOURCE_PREFIX) and count(amount)
+    )
+    if handed_out:
+        return passed(f"it hands out {', '.join(handed_out)}")
+    if case.operator is None:
+        return skipped("follows from verify.gpu-operator")
+    if is_empty(case.policy):
+        return skipped("follows from verify.cluster-policy")
     return warned(
         "it has an NVIDIA GPU, and the GPU Operator has deployed nothing on it",
         f"For VMs: `kgpuctl label-nodes {SUBJECT}`. For containers: see why the operator passes it "
         "over (a taint, NotReady, sandboxWorkloads).",
     )
-
-
-@check_each(
-    "verify.platform",
-    "The node is a machine that can run Kata VMs with GPUs",
-    ClusterCase.each_target,
-    none="there is no target node",
-)
-def platform(case: ClusterCase, node: Node) -> Outcome:
-    """VMs in VMs, other CPUs and OpenShift are nobody's supported way."""
-    labels, info = node.metadata.labels, node.status.node_info
-    if any("openshift.io" in key for key in labels):
-        known_one = next((it for it in case.catalog.platforms if "openshift" in it.name), None)
-        return warned(
-            "this is an OpenShift node" + (f": {known_one.reason}" if known_one else ""),
-            known_one.instead if known_one else "See NVIDIA's documentation for OpenShift.",
-        )
-    if labels.get("type") == "virtual-kubelet":
-        return warned(
-            "this is a virtual node: there is no machine behind it",
-            f"Take the label away: `kubectl label node {SUBJECT} {WORKLOAD_LABEL}-`.",
-        )
-    if labels.get(f"{NFD_PREFIX}cpu-cpuid.HYPERVISOR") == "true":
-        return warned(
-            "the node is itself a virtual machine",
-            "Use bare metal. Inside a VM the hypervisor must hand on VT-x or AMD-V, an IOMMU and "
-            "the GPU; `sudo kgpuctl preflight` on the node tells.",
-        )
-    if info.architecture not in {"amd64", ""}:
-        return warned(
-            f"its architecture is {info.architecture}; NVIDIA validates amd64 only",
-            "Use a node with an x86_64 CPU, or test it before you rely on it.",
-        )
-    return passed(info.architecture or "not told")

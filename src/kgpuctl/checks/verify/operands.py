@@ -1,25 +1,18 @@
 """The GPU Operator's operands on the targets: there, ready, and of a version that works."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
-from kgpuctl.catalog import Severity, TakesKataBy
-from kgpuctl.checks.check import (
-    Outcome,
-    check,
-    check_all,
-    check_each,
-    failed,
-    known,
-    passed,
-    skipped,
-    warned,
-)
+from kgpuctl.catalog import Defect, Severity, TakesKataBy, When
+from kgpuctl.checks.check import Outcome, check_all, failed, passed, skipped, warned
 from kgpuctl.checks.cluster_case import ClusterCase
-from kgpuctl.checks.stuck import trouble
-from kgpuctl.checks.verify.nodes import expected_operands
+from kgpuctl.checks.stuck import SETTLING, Refusal, Trouble, refusal_of, trouble
+from kgpuctl.checks.verify.gpus import passthrough_resources
+from kgpuctl.checks.verify.nodes import expected_operands, has_host_driver
+from kgpuctl.checks.verify.places import operator_home
+from kgpuctl.checks.verify.platform import is_down
 from kgpuctl.cluster.objects import DaemonSet, Node, Pod
-from kgpuctl.names import DEPLOY_PREFIX
+from kgpuctl.names import CC_STATE_LABEL, DEPLOY_PREFIX
 from kgpuctl.report import Remedy
 
 DAEMON_SETS: Final = {
@@ -31,22 +24,16 @@ DAEMON_SETS: Final = {
     "cc-manager": "nvidia-cc-manager",
 }
 DEVICE_PLUGINS: Final = ("kata-sandbox-device-plugin", "sandbox-device-plugin")
-_DONE: Final = "successfully restarted"  # kata-manager's last words before it waits
 _CC_CAPABLE: Final = "nvidia.com/cc.capable"
 _PODS_TOLD: Final = 3
-# Known of whole versions, but only with other hardware, or shown by other checks.
-_NOT_HERE: Final = frozenset({"variant-driver-skipped"})
 
 
-def expected_nodes(case: ClusterCase, operand: str) -> frozenset[str]:
-    """Return the targets on which the operator has chosen an operand."""
-    label = f"{DEPLOY_PREFIX}{operand}"
+def is_expected(case: ClusterCase, node: Node, operand: str) -> bool:
+    """Whether the operator has chosen an operand for a node."""
+    labels = node.metadata.labels
     needs_cc = operand == "cc-manager" and case.takes_kata_by is TakesKataBy.KATA_MANAGER
-    return frozenset(
-        name
-        for name, node in case.targets.items()
-        if node.metadata.labels.get(label) == "true"
-        and (not needs_cc or node.metadata.labels.get(_CC_CAPABLE) == "true")
+    return labels.get(f"{DEPLOY_PREFIX}{operand}") == "true" and (
+        not needs_cc or labels.get(_CC_CAPABLE) == "true"
     )
 
 
@@ -68,57 +55,161 @@ def operands(case: ClusterCase) -> Iterator[Outcome]:
     if case.operator is None:
         yield skipped("follows from verify.gpu-operator")
         return
+    yield from judge_operands(case)
+
+
+def judge_operands(case: ClusterCase) -> Iterator[Outcome]:
+    """Judge each operand that belongs on the targets, but where another check knows the cause."""
+    up = frozenset(
+        name
+        for name, node in case.targets.items()
+        if not is_down(node) and not has_host_driver(node)
+    )
     for operand in expected_operands(case):
         name = DAEMON_SETS[operand]
-        nodes = expected_nodes(case, operand)
         item = case.daemon_sets.get(name)
-        if item is None and case.targets:
-            yield _missing(case, name).about(name)
-        elif item is not None and nodes:
-            yield _judge(case, item, nodes).about(name)
+        nodes = frozenset(it for it in up if is_expected(case, case.targets[it], operand))
+        if item is not None and nodes:
+            yield _judge(case, item, operand, nodes).about(name)
+        elif item is None and up and does_without(case, operand):
+            yield passed("not wanted, and the nodes hand out GPUs without it").about(name)
+        elif item is None and up:
+            yield _missing(case, operand).about(name)
 
 
-def _missing(case: ClusterCase, name: str) -> Outcome:
-    space = case.operator.namespace if case.operator else "gpu-operator"
+def does_without(case: ClusterCase, operand: str) -> bool:
+    """Whether an operand is switched off, and something else does its work."""
+    return _is_off(case, operand) and all(
+        any(passthrough_resources(node).values()) for node in case.targets.values()
+    )
+
+
+def _is_off(case: ClusterCase, operand: str) -> bool:
+    if case.policy is None:
+        return False
+    spec = case.policy.spec
+    wanted = {
+        "vfio-manager": spec.vfio_manager,
+        "sandbox-device-plugin": spec.sandbox_device_plugin,
+        "kata-sandbox-device-plugin": spec.kata_sandbox_device_plugin,
+    }.get(operand)
+    return wanted is not None and wanted.enabled is False
+
+
+def _missing(case: ClusterCase, operand: str) -> Outcome:
+    space, name = operator_home(case), DAEMON_SETS[operand]
+    what = f"there is no DaemonSet {name} in namespace {space}"
+    if _is_off(case, operand):
+        head, *rest = operand.split("-")
+        key = head + "".join(word.capitalize() for word in rest)
+        return failed(
+            f"{what}: {key}.enabled is false in the ClusterPolicy",
+            f"Set `{key}.enabled=true` in the values of the GPU Operator.",
+        )
     return failed(
-        f"there is no DaemonSet {name} in namespace {space}",
+        what,
         f"See the operator's log: `kubectl -n {space} logs deployment/gpu-operator --tail=200`; "
         "it makes the DaemonSets once it has found a GPU node.",
     )
 
 
-def _judge(case: ClusterCase, item: DaemonSet, nodes: frozenset[str]) -> Outcome:
-    meta, status = item.metadata, item.status
-    space, wanted = meta.namespace, len(nodes)
+def _judge(case: ClusterCase, item: DaemonSet, operand: str, nodes: frozenset[str]) -> Outcome:
+    meta = item.metadata
     pods = {
         pod.spec.node_name: pod
         for pod in sorted(case.pods_of.get(meta.full_name, ()), key=is_ready)
         if pod.spec.node_name in nodes
     }
-    broken = [pod for pod in pods.values() if not is_ready(pod)]
-    found = [it for pod in broken if (it := trouble(case, pod))]
+    broken = [pod for _, pod in sorted(pods.items()) if not is_ready(pod)]
     absent = sorted(nodes - pods.keys())
-    if not broken and not absent:
-        if status.observed_generation < meta.generation:
-            return failed(
-                "its last change is not rolled out yet",
-                f"Wait for it: `kubectl -n {space} rollout status daemonset/{meta.name}`.",
-            )
-        return passed(f"{len(pods)} of {wanted} targets")
-    ready = len(pods) - len(broken)
-    told = [f"ready on {ready} of {wanted} targets"]
-    if absent:
-        told.append(f"no pod on {_some(absent)}")
-    remedy = _remedy(item, broken)
+    if broken or absent:
+        ready = f"ready on {len(pods) - len(broken)} of {len(nodes)} targets"
+        found = [it for pod in broken if (it := trouble(case, pod))]
+        if not found and not absent and _is_restarting(case, operand, broken):
+            where = _some([pod.spec.node_name for pod in broken])
+            return warned(f"{ready}; restarting on {where}", _remedy(item, broken))
+        return _not_running(case, item, _Seen(ready, broken, absent, found))
+    if item.status.observed_generation < meta.generation:
+        return warned(
+            f"{len(pods)} of {len(nodes)} targets, and its last change is not rolled out yet",
+            f"Follow it: `kubectl -n {meta.namespace} rollout status daemonset/{meta.name}`.",
+        )
+    return passed(f"{len(pods)} of {len(nodes)} targets")
+
+
+class _Seen(NamedTuple):
+    """What is seen of an operand that does not run on every target."""
+
+    ready: str
+    broken: list[Pod]
+    absent: list[str]
+    found: list[Trouble]
+
+
+def _not_running(case: ClusterCase, item: DaemonSet, seen: _Seen) -> Outcome:
+    meta, found = item.metadata, seen.found
+    refused = refusal_of(case, "DaemonSet", meta.full_name) if seen.absent else None
+    told = [seen.ready, *_absent(case, seen.absent, refused), *_troubles(case, found)]
+    quiet = {pod.spec.node_name for pod in seen.broken} - {it.pod.spec.node_name for it in found}
+    if quiet:
+        told.append(f"starting on {_some(sorted(quiet))}")
+    defect = _known_defect(case, item) if found and found[0].is_vague else None
+    if defect:
+        return failed("; ".join((*told, defect.what)), defect.to_do)
     if found:
-        first = found[0]
-        where = first.pod.spec.node_name
-        others = [it.pod.spec.node_name for it in found if it.what == first.what][1:]
-        told.append(f"on {_some([where, *others])}: {first.message(case)}")
-        remedy = first.remedy(case)
-    elif broken:
-        told.append(f"starting on {_some(sorted(pod.spec.node_name for pod in broken))}")
-    return failed("; ".join(told), remedy)
+        return failed("; ".join(told), found[0].remedy(case))
+    if refused and refused.explanation:
+        remedy = refused.explanation.remedy_for(namespace=meta.namespace)
+        return failed("; ".join(told), remedy)
+    return failed("; ".join(told), _remedy(item, seen.broken))
+
+
+def _known_defect(case: ClusterCase, item: DaemonSet) -> Defect | None:
+    """Return why an image is known not to start; its pods alone may not say so."""
+    return next(
+        (
+            defect
+            for container in item.spec.template.spec.containers
+            for defect in case.catalog.image_defects(container.image)
+            if defect.severity is Severity.FAILS and defect.when is When.INSTALL
+        ),
+        None,
+    )
+
+
+def _absent(case: ClusterCase, nodes: list[str], refused: Refusal | None) -> Iterator[str]:
+    if not nodes:
+        return
+    if refused:
+        cause = f". {refused.explanation.cause}" if refused.explanation else ""
+        yield f"no pod on {_some(nodes)}: {refused.event.message}{cause}"
+        return
+    taints = dict.fromkeys(str(taint) for name in nodes for taint in case.targets[name].spec.taints)
+    yield f"no pod on {_some(nodes)}" + (f" (taints: {', '.join(taints)})" if taints else "")
+
+
+def _troubles(case: ClusterCase, found: list[Trouble]) -> Iterator[str]:
+    """Tell each kind of trouble once, with the nodes that have it."""
+    kinds: dict[str, list[Trouble]] = {}
+    for item in found:
+        kinds.setdefault(item.kind, []).append(item)
+    for same in kinds.values():
+        yield f"on {_some([it.pod.spec.node_name for it in same])}: {same[0].message(case)}"
+
+
+def _is_restarting(case: ClusterCase, operand: str, pods: list[Pod]) -> bool:
+    """Whether pods are only being replaced, on nodes where all works in the meantime.
+
+    Where a node hands out GPUs, an earlier pod has done its work. kata-manager takes its handlers
+    away when it ends, and cc-manager has to tell the mode first.
+    """
+    nodes = [case.targets[pod.spec.node_name] for pod in pods]
+    return (
+        operand != "kata-manager"
+        and all(case.age(pod.metadata.creation_timestamp) <= SETTLING for pod in pods)
+        and all(any(passthrough_resources(node).values()) for node in nodes)
+        and all(operand != "cc-manager" or CC_STATE_LABEL in it.metadata.labels for it in nodes)
+    )
 
 
 def _some(names: list[str]) -> str:
@@ -140,83 +231,18 @@ def _remedy(item: DaemonSet, broken: list[Pod]) -> Remedy:
     )
 
 
-def unready_operand(case: ClusterCase, node: str, operands: tuple[str, ...]) -> str | None:
-    """Return an operand that should run on a node and is not ready; its fault is told elsewhere."""
-    home = case.operator.namespace if case.operator else ""
-    for operand in operands:
-        if node not in expected_nodes(case, operand):
-            continue
-        name = DAEMON_SETS[operand]
-        pods = [p for p in case.pods_of.get(f"{home}/{name}", ()) if p.spec.node_name == node]
-        if not any(map(is_ready, pods)):
-            return name
+def answered(case: ClusterCase, node: Node, operands: tuple[str, ...]) -> Outcome | None:
+    """Name the check that tells already why a node lacks what these operands do; None if none."""
+    if is_down(node):
+        return skipped("follows from verify.platform")
+    home = operator_home(case)
+    ready = {
+        owner.name
+        for pod in case.pods_on.get(node.metadata.name, ())
+        if is_ready(pod) and pod.metadata.namespace == home and (owner := pod.metadata.controller)
+    }
+    for operand in expected_operands(case):
+        wanted = operand in operands and is_expected(case, node, operand)
+        if wanted and DAEMON_SETS[operand] not in ready:
+            return skipped("follows from verify.operands")
     return None
-
-
-@check_each(
-    "verify.kata-manager-done",
-    "kata-manager has set up the node",
-    ClusterCase.each_target,
-    none="there is no target node",
-    requires=("verify.gpu-operator", "verify.cluster-policy", "verify.sandbox-mode"),
-)
-def kata_manager_done(case: ClusterCase, node: Node) -> Outcome:
-    """Its pod is Ready before it has done anything."""
-    if case.takes_kata_by is not TakesKataBy.KATA_MANAGER:
-        return skipped("this stack has no kata-manager")
-    name = node.metadata.name
-    wanted = {item.handler for item in case.gpu_classes}
-    if any(item.name in wanted for item in node.status.runtime_handlers or ()):
-        return passed("the node's container runtime has loaded its handler")
-    if unready_operand(case, name, ("kata-manager",)):
-        return skipped("follows from verify.operands")
-    home = case.operator.namespace if case.operator else ""
-    known(case.cluster.logs)
-    pods = [
-        pod
-        for pod in case.pods_of.get(f"{home}/{DAEMON_SETS['kata-manager']}", ())
-        if pod.spec.node_name == name
-    ]
-    logs = [log for pod in pods for log in case.logs_of.get(pod.metadata.full_name, ())]
-    if not logs:
-        return skipped("neither its log nor the node's handlers are to be seen")
-    if any(_DONE in log.text for log in logs if not log.previous):
-        return passed(f"its log says {_DONE!r}")
-    return failed(
-        "its pod is Ready, but its log does not say that the container runtime was restarted: "
-        "it has not set up the handlers yet, or cannot",
-        f"Read it: `kubectl -n {home} logs {pods[0].metadata.name}`; it downloads the guest's "
-        "artifacts first, which takes minutes and needs the registry.",
-    )
-
-
-@check(
-    "verify.device-plugin",
-    "The device plugin is of a version that works",
-    requires=("verify.gpu-operator", "verify.sandbox-mode"),
-)
-def device_plugin(case: ClusterCase) -> Outcome:
-    """Some versions hand a GPU out in a way that no VM can take it."""
-    wanted = set(expected_operands(case)) if case.operator else set()
-    name = next((DAEMON_SETS[it] for it in DEVICE_PLUGINS if it in wanted), "")
-    item = case.daemon_sets.get(name)
-    if item is None:
-        return skipped("there is no device plugin for VMs")
-    images = [container.image for container in item.spec.template.spec.containers]
-    defects = [
-        defect
-        for image in images
-        for defect in case.catalog.image_defects(image)
-        if defect.id not in _NOT_HERE
-    ]
-    works = item.status.number_ready >= max(item.status.desired_number_scheduled, 1)
-    told = ", ".join(image.rpartition("/")[2] for image in images)
-    for defect in defects:
-        if defect.severity is Severity.WARNS:
-            return warned(f"{told}: {defect.what}", defect.to_do)
-        if defect.id == "device-plugin-glibc" and works:
-            continue  # it does not start, says the catalogue; here it runs
-        if defect.id == "gfd-pod-takes-a-gpu":
-            return warned(f"{told}: {defect.what}", defect.to_do)
-        return failed(f"{told}: {defect.what}", defect.to_do)
-    return passed(told)

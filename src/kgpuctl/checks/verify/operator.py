@@ -5,19 +5,20 @@ from kgpuctl.checks import recognise
 from kgpuctl.checks.check import Outcome, check, failed, known, passed, skipped, warned
 from kgpuctl.checks.cluster_case import ClusterCase
 from kgpuctl.checks.stuck import trouble
-from kgpuctl.cluster.objects import ClusterPolicy, Condition
-from kgpuctl.report import Remedy
+from kgpuctl.checks.verify.nodes import has_host_driver
+from kgpuctl.checks.verify.operands import judge_operands
+from kgpuctl.checks.verify.places import operator_home
+from kgpuctl.checks.verify.platform import is_down
+from kgpuctl.checks.verify.policy import EMPTY_READY, WAITS_FOR_OPERANDS, condition, telling
+from kgpuctl.cluster.objects import ClusterPolicy
+from kgpuctl.report import Remedy, Status
+from kgpuctl.unread import Unread
 
 INSTALL_OPERATOR = (
     "Install it for Kata: `helm install gpu-operator nvidia/gpu-operator -n gpu-operator "
     "--create-namespace --version {version} --set sandboxWorkloads.enabled=true,"
     "sandboxWorkloads.mode=kata,nfd.enabled=true,nfd.nodefeaturerules=true`."
 )
-# "Ready" with these reasons means that the operator found nothing to do.
-_EMPTY_READY = {
-    "NoGPUNodes": "no node has a label that says it has an NVIDIA GPU",
-    "NFDLabelsMissing": "no node has any label of node-feature-discovery",
-}
 
 
 def install_operator(case: ClusterCase) -> str:
@@ -66,14 +67,15 @@ def gpu_operator(case: ClusterCase) -> Outcome:
 
 
 def _not_available(case: ClusterCase, namespace: str, name: str) -> Outcome:
-    pods = [
+    pods = case.cluster.pods
+    owned = [
         pod
-        for pod in known(case.cluster.pods)
+        for pod in (() if isinstance(pods, Unread) else pods)
         if pod.metadata.namespace == namespace
         and (owner := pod.metadata.controller) is not None
         and owner.name.startswith(f"{name}-")
     ]
-    found = next((item for pod in pods if (item := trouble(case, pod))), None)
+    found = next((item for pod in owned if (item := trouble(case, pod))), None)
     if found:
         return failed(
             f"no pod of Deployment {namespace}/{name} is available: {found.message(case)}",
@@ -85,7 +87,11 @@ def _not_available(case: ClusterCase, namespace: str, name: str) -> Outcome:
     )
 
 
-@check("verify.cluster-policy", "The ClusterPolicy is ready, and has something to be ready for")
+@check(
+    "verify.cluster-policy",
+    "The ClusterPolicy is ready, and has something to be ready for",
+    requires=("verify.gpu-operator",),
+)
 def cluster_policy(case: ClusterCase) -> Outcome:
     """It says "ready" also when there is no GPU node and it has made nothing."""
     if not recognise.gpu_operators(case.cluster):
@@ -96,7 +102,7 @@ def cluster_policy(case: ClusterCase) -> Outcome:
         return failed(
             "there is no ClusterPolicy: the GPU Operator does nothing",
             "Make it with the chart's value `clusterPolicy.deployCR=true` (older charts always "
-            "do); `helm get values -n gpu-operator gpu-operator` shows what was set.",
+            f"do); {_values(case)} shows what was set.",
         )
     if len(policies) > 1:
         names = ", ".join(policy.metadata.name for policy in policies)
@@ -104,36 +110,62 @@ def cluster_policy(case: ClusterCase) -> Outcome:
             f"there are {len(policies)} ClusterPolicies ({names}): only the oldest counts",
             "Delete those that you do not mean: `kubectl delete clusterpolicy NAME`.",
         )
-    return _judge(counted[0])
+    return _judge(case, counted[0])
 
 
-def _judge(policy: ClusterPolicy) -> Outcome:
-    status = policy.status
-    ready = _condition(policy, "Ready")
-    error = _condition(policy, "Error")
-    told = error if error and error.status == "True" else ready
-    reason = f": {told.reason}: {told.message}".rstrip(": ") if told and told.reason else ""
-    look = f"Look at it: `kubectl describe clusterpolicy {policy.metadata.name}`."
+def _values(case: ClusterCase) -> str:
+    release = case.operator
+    name = release.name if release else "gpu-operator"
+    return f"`helm get values -n {operator_home(case)} {name}`"
+
+
+def _judge(case: ClusterCase, policy: ClusterPolicy) -> Outcome:
+    status, ready = policy.status, condition(policy, "Ready")
     if not status.state:
         return failed(
             "the ClusterPolicy has no status: no operator has looked at it",
-            "See the operator's log: `kubectl -n gpu-operator logs deployment/gpu-operator`.",
+            f"See the operator's log: `kubectl -n {operator_home(case)} logs "
+            "deployment/gpu-operator --tail=50`.",
         )
-    if ready and ready.reason in _EMPTY_READY:
+    if ready and ready.reason in EMPTY_READY:
         return failed(
             f"it says {status.state}, with the reason {ready.reason}: "
-            f"{_EMPTY_READY[ready.reason]}, so the operator has deployed nothing",
+            f"{EMPTY_READY[ready.reason]}, so the operator has deployed nothing",
             "See that node-feature-discovery runs on the GPU nodes: `kubectl get pods -A -o wide "
             "| grep node-feature-discovery-worker`, and that it found the GPUs: "
             "`kubectl get nodes -L feature.node.kubernetes.io/pci-10de.present`.",
         )
     if status.state != "ready" or (ready and ready.status != "True"):
-        return failed(f"its state is {status.state}{reason}", look)
+        return _not_ready(case, policy)
     return passed(f"state {status.state}" + ("" if ready else "; this version has no conditions"))
 
 
-def _condition(policy: ClusterPolicy, kind: str) -> Condition | None:
-    return next((item for item in policy.status.conditions if item.type == kind), None)
+def _not_ready(case: ClusterCase, policy: ClusterPolicy) -> Outcome:
+    """Leave operands that do not run to their own check, which knows why."""
+    told = telling(policy)
+    reason = told.reason if told else ""
+    seen = ": ".join(filter(None, (reason, told.message if told else "")))
+    message = f"its state is {policy.status.state}" + (f": {seen}" if seen else "")
+    look = f"Look at it: `kubectl describe clusterpolicy {policy.metadata.name}`."
+    if reason not in WAITS_FOR_OPERANDS or not case.targets:
+        return failed(message, look)
+    if isinstance(case.cluster.pods, Unread) or isinstance(case.cluster.daemon_sets, Unread):
+        return failed(message, look)
+    if cause := _known_cause(case):
+        return skipped(f"follows from {cause}")
+    return warned(
+        f"{message}; the operands for VMs are ready on every target",
+        f"See which one it waits for: `kubectl -n {operator_home(case)} get pods`. {look}",
+    )
+
+
+def _known_cause(case: ClusterCase) -> str:
+    """Return the check that tells why operands do not run on a target."""
+    if any(outcome.status is not Status.PASSED for outcome in judge_operands(case)):
+        return "verify.operands"
+    if any(map(has_host_driver, case.targets.values())):
+        return "verify.operand-labels"
+    return "verify.platform" if any(map(is_down, case.targets.values())) else ""
 
 
 @check("verify.sandbox-mode", "The GPU Operator is set up to give GPUs to Kata VMs")
@@ -177,9 +209,20 @@ def _by_mode(case: ClusterCase, policy: ClusterPolicy) -> Outcome:
         return failed(
             f"sandboxWorkloads.mode is {sandbox.mode}: GPUs are handed out for KubeVirt, and what "
             f"Kata needs is not deployed{ignored}",
-            _set(case, TakesKataBy.MODE_KATA),
+            _for_kata(case),
         )
     return passed("sandboxWorkloads.mode is kata")
+
+
+def _for_kata(case: ClusterCase) -> str:
+    """Say what to set; where the older stack was meant, that is only half of it."""
+    if isinstance(case.cluster.cc_runtimes, Unread) or not case.cluster.cc_runtimes:
+        return _set(case, TakesKataBy.MODE_KATA)
+    return (
+        "This operator takes Kata from kata-deploy: take the CoCo operator away (its CcRuntime "
+        f"first), install kata-deploy, and then: {_set(case, TakesKataBy.MODE_KATA)} To stay with "
+        "the CoCo operator go back to GPU Operator v25.10.1 or older."
+    )
 
 
 def _by_kata_manager(case: ClusterCase, policy: ClusterPolicy) -> Outcome:

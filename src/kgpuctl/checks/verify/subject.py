@@ -18,21 +18,23 @@ def describe(case: ClusterCase) -> Subject:
     installed, targets = _installed(case), _targets(case)
     lines = [f"cluster: {where}"]
     if not live and source.time:
-        lines.append(f"recorded: {source.time}" + (f" at {source.server}" if source.server else ""))
+        of = f" of context {source.context}" if source.context else ""
+        at = f" at {source.server}" if source.server else ""
+        lines.append(f"recorded: {source.time}{of}{at}")
     lines.append(f"Kubernetes: {kubernetes or 'version not known'}")
     lines.append(f"stack: {', '.join(installed) if installed else 'none'}")
-    lines.append(f"targets: {_named(targets)}{_of(case)}")
+    lines.append(f"targets: {'not known' if targets is None else _named(targets)}{_of(case)}")
     return Subject(
         tuple(map(printable, lines)),
         {
-            "source": source.kind.value,
-            "name": source.name,
+            "kind": "Cluster",
+            "source": {"kind": source.kind.value, "path": source.name, "time": source.time},
+            "context": source.context,
             "server": source.server,
             "user": source.user,
-            "time": source.time,
             "kubernetesVersion": kubernetes,
             "installed": list(installed),
-            "targets": list(targets),
+            "targets": list(targets or ()),
         },
     )
 
@@ -47,11 +49,11 @@ def _installed(case: ClusterCase) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _targets(case: ClusterCase) -> tuple[str, ...]:
+def _targets(case: ClusterCase) -> tuple[str, ...] | None:
     try:
         return tuple(sorted(case.targets))
     except UnknownFactError:
-        return ()
+        return None
 
 
 def _named(names: tuple[str, ...]) -> str:

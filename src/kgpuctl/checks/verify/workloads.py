@@ -1,83 +1,175 @@
-"""Pods that should run in VMs with GPUs, and objects that do not go away."""
+"""Pods that should run in VMs with GPUs: the stuck ones, each with what its words mean."""
 
-import datetime as dt
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from kgpuctl.checks.check import Outcome, check_all, failed, known, warned
+from kgpuctl.checks.check import Outcome, check_all, failed, known, passed, skipped, warned
 from kgpuctl.checks.cluster_case import ClusterCase
-from kgpuctl.checks.stuck import Trouble, trouble
-from kgpuctl.checks.verify.resources import passthrough_resources
+from kgpuctl.checks.stuck import RECENT, Refusal, Trouble, has_started, refusals, trouble
+from kgpuctl.checks.verify.gpus import free_on, passthrough_resources
+from kgpuctl.checks.verify.operands import is_ready
+from kgpuctl.checks.verify.platform import is_down
 from kgpuctl.cluster.gpus import asked_of, is_over, is_passthrough_resource
 from kgpuctl.cluster.keep import is_stack_pod
-from kgpuctl.cluster.objects import Event, Metadata, Pod, PodMetadata
-from kgpuctl.explanations import Clue, ClueKind
-from kgpuctl.names import CONTAINER_RUNTIME_CLASSES, CRD_GROUPS, GPU_HANDLER_MARK
+from kgpuctl.cluster.objects import Event, Node, Pod
+from kgpuctl.names import CONTAINER_RUNTIME_CLASSES, GPU_HANDLER_MARK, STACK_POD_MARKS
 from kgpuctl.report import Remedy
-from kgpuctl.unread import Unread
+from kgpuctl.unread import Reason, Unread
 
-# Deleting takes its time: kata-deploy's pods have ten minutes to clean up their node.
-_DELETING: Final = dt.timedelta(minutes=12)
-_OWNERS: Final = frozenset(
-    {"ReplicaSet", "StatefulSet", "Job", "DaemonSet", "ReplicationController"}
+_NOT_FOUND: Final = re.compile(
+    r'(?i:runtimeclass(?:es)?(?:\.node\.k8s\.io)?) "([^"]{1,253})" not found'
 )
 _KATA_WORDS: Final = ("kata", "RuntimeClass")
-
-
-@check_all(
-    "verify.workloads",
-    "Pods that ask for VMs with GPUs run",
-    none="no pod asks for one",
+# Explanations with which neither the VM nor its GPU has anything to do: the program in the
+# container ends, its image cannot be had, or there is no room for it. Any pod can have these.
+OF_ANY_POD: Final = frozenset(
+    {
+        "command-not-found",
+        "container-config-error",
+        "container-crashed",
+        "container-failed",
+        "container-killed",
+        "container-out-of-memory",
+        "crash-loop",
+        "deadline-exceeded",
+        "evicted",
+        "gpu-taint",
+        "image-name-invalid",
+        "image-not-found",
+        "image-not-pulled",
+        "image-rate-limited",
+        "image-registry-not-resolved",
+        "image-registry-tls",
+        "image-registry-unreachable",
+        "image-too-slow",
+        "image-unauthorized",
+        "image-wrong-platform",
+        "insufficient-cpu",
+        "insufficient-memory",
+        "job-failed",
+        "ngc-key-needed",
+        "node-cordoned",
+        "node-full",
+        "other-taint",
+        "pod-security-refused",
+        "probe-fails",
+        "quota-exceeded",
+    }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Where GPUs are left; worked out once, for very many pods may wait for the same."""
+
+    case: ClusterCase
+    known: dict[tuple[frozenset[tuple[str, int]], frozenset[tuple[str, str]]], bool]
+
+    def is_used_up(self, pod: Pod) -> bool:
+        """Whether nodes do hand out what a pod waits for, and others hold it all."""
+        wanted = {name: n for name, n in asked_of(pod).items() if is_passthrough_resource(name)}
+        key = frozenset(wanted.items()), frozenset(pod.spec.node_selector.items())
+        if key not in self.known:
+            self.known[key] = self._is_used_up(wanted, pod.spec.node_selector)
+        return self.known[key]
+
+    def _is_used_up(self, wanted: dict[str, int], selector: dict[str, str]) -> bool:
+        could = [node for node in self.case.targets.values() if _could_take(node, wanted, selector)]
+        return bool(could) and not any(
+            all(free_on(self.case, node).get(name, 0) >= number for name, number in wanted.items())
+            for node in could
+        )
+
+
+@check_all("verify.workloads", "Pods that ask for VMs with GPUs run")
 def workloads(case: ClusterCase) -> Iterator[Outcome]:
     """What a stuck pod shows is explained; one that asks for half of it gets no GPU, silently."""
-    names = {item.metadata.name for item in case.gpu_classes}
-    for pod in known(case.cluster.pods):
-        if is_over(pod) and pod.status.phase == "Succeeded":
-            continue
-        in_vm = pod.spec.runtime_class_name in names or (
-            GPU_HANDLER_MARK in pod.spec.runtime_class_name
-        )
-        wants = [name for name in asked_of(pod) if is_passthrough_resource(name)]
-        if in_vm or (wants and not is_stack_pod(pod)):
-            yield from _judge(case, pod, in_vm=in_vm, wants=bool(wants))
-    yield from _never_made(case)
+    down = {node.metadata.name for node in known(case.cluster.nodes) if is_down(node)}
+    asked = [pod for pod in known(case.cluster.pods) if _is_asked_about(case, pod)]
+    pods = [pod for pod in asked if pod.spec.node_name not in down]
+    room = _Room(case, {})
+    found = [outcome for pod in pods for outcome in _judge(room, pod)]
+    found += [_refused(case, item) for item in refusals(case) if _concerns_vms(case, item.event)]
+    if asked and not pods and not found:
+        yield skipped("follows from verify.platform")
+        return
+    yield from found or [_all_well(case, pods)]
 
 
-def _judge(case: ClusterCase, pod: Pod, *, in_vm: bool, wants: bool) -> Iterator[Outcome]:
-    name = pod.metadata.full_name
+def _is_asked_about(case: ClusterCase, pod: Pod) -> bool:
+    if pod.status.phase == "Succeeded":
+        return False
+    return _is_in_vm(case, pod) or (_wants_gpu(pod) and not is_stack_pod(pod))
+
+
+def _is_in_vm(case: ClusterCase, pod: Pod) -> bool:
+    name = pod.spec.runtime_class_name
+    return GPU_HANDLER_MARK in name or name in {item.metadata.name for item in case.gpu_classes}
+
+
+def _wants_gpu(pod: Pod) -> bool:
+    return any(map(is_passthrough_resource, asked_of(pod)))
+
+
+def _all_well(case: ClusterCase, pods: list[Pod]) -> Outcome:
+    """Say that nothing is wrong, where all was seen that could be wrong."""
+    events = case.cluster.events
+    running = sum(is_ready(pod) for pod in pods)
+    told = f"{running} of {len(pods)} are ready" if pods else "no pod asks for one"
+    if isinstance(events, Unread) and events.reason is Reason.NOT_RECORDED:
+        return skipped(f"{told}; without events it is not seen whether any are refused")
+    known(events)
+    return passed(told) if pods else skipped(told)
+
+
+def _judge(room: _Room, pod: Pod) -> Iterator[Outcome]:
+    case, name = room.case, pod.metadata.full_name
     found = trouble(case, pod)
+    in_vm = _is_in_vm(case, pod)
     if found:
-        yield _explained(case, found).about(name)
+        yield _explained(room, found).about(name)
+    elif is_over(pod):
+        return
     elif in_vm and not asked_of(pod):
         yield warned(
             "it runs in a VM without a GPU: none of its containers asks for one",
             "Put the resource under a container's resources.limits, not under the pod's spec: "
             f"{_limit(case)}.",
         ).about(name)
-    elif wants and pod.spec.runtime_class_name in CONTAINER_RUNTIME_CLASSES:
+    elif _wants_gpu(pod) and pod.spec.runtime_class_name in CONTAINER_RUNTIME_CLASSES:
         yield warned(
             "it holds a GPU for VMs and runs as an ordinary container, which cannot use it",
             f"Set spec.runtimeClassName: {_class(case)}.",
         ).about(name)
 
 
-def _explained(case: ClusterCase, found: Trouble) -> Outcome:
-    if "Insufficient nvidia.com/" in found.what and _all_held(case, found.pod):
+def _explained(room: _Room, found: Trouble) -> Outcome:
+    case = room.case
+    if "Insufficient nvidia.com/" in found.what and room.is_used_up(found.pod):
         return warned(
-            f"{found.what}. All GPUs that it could have are held by other pods.",
+            f"{found.what.rstrip('.')}. All GPUs that it could have are held by other pods.",
             "It starts when one of them ends; verify.resource-free names them.",
         )
-    return failed(found.message(case), found.remedy(case))
+    say = warned if _is_its_own(case, found) else failed
+    return say(found.message(case), found.remedy(case))
 
 
-def _all_held(case: ClusterCase, pod: Pod) -> bool:
-    """Whether nodes do hand out what a pod waits for: then it is in use, not missing."""
-    wanted = asked_of(pod)
-    return any(
-        passthrough_resources(node).get(name, 0) >= number > 0
-        for node in case.targets.values()
-        for name, number in wanted.items()
+def _is_its_own(case: ClusterCase, found: Trouble) -> bool:
+    """Whether a trouble says nothing of VMs and GPUs, or is past: it is told, and no failure."""
+    pod = found.pod
+    if found.explanation is None:
+        return has_started(pod)
+    if found.explanation.id in OF_ANY_POD:
+        return True
+    return is_over(pod) and case.age(pod.metadata.creation_timestamp) > RECENT
+
+
+def _could_take(node: Node, wanted: dict[str, int], selector: dict[str, str]) -> bool:
+    have, labels = passthrough_resources(node), node.metadata.labels
+    return all(have.get(name, 0) >= number > 0 for name, number in wanted.items()) and all(
+        labels.get(key) == value for key, value in selector.items()
     )
 
 
@@ -95,120 +187,28 @@ def _class(case: ClusterCase) -> str:
     return min((item.metadata.name for item in case.gpu_classes), key=len, default="RUNTIMECLASS")
 
 
-def _never_made(case: ClusterCase) -> Iterator[Outcome]:
-    """Yield workloads whose pods were refused: they are nowhere but in an event."""
-    events = case.cluster.events
-    if isinstance(events, Unread):
-        return
-    latest: dict[str, Event] = {}
-    for event in events:
-        about = event.involved_object
-        if about.kind in _OWNERS and any(word in event.message for word in _KATA_WORDS):
-            key = f"{about.kind} {about.namespace}/{about.name}"
-            latest[key] = max(latest.get(key, event), event, key=lambda it: it.time)
-    for key, event in latest.items():
-        found = case.explanations.explain((Clue(ClueKind.EVENT, event.reason, event.message),))
-        if found is None or case.age(event.time) > dt.timedelta(hours=1):
-            continue
-        about = event.involved_object
-        places = {
-            "node": "NODE",
-            "pod": about.name,
-            "namespace": about.namespace,
-            "runtime_class": _class(case),
-            "resource": "nvidia.com/pgpu",
-            "container": "CONTAINER",
-        }
-        yield failed(
-            f"its pods are refused: {event.message}. {found.cause_for(**places)}",
-            Remedy(found.remedy_for(**places)),
-        ).about(key)
+def _concerns_vms(case: ClusterCase, event: Event) -> bool:
+    """Whether a refusal is about a pod in a VM, and still holds; the stack's own are told there."""
+    name = event.involved_object.name
+    if any(mark in name for mark in STACK_POD_MARKS):
+        return False
+    missing = _NOT_FOUND.search(event.message)
+    classes = case.cluster.runtime_classes
+    if missing and not isinstance(classes, Unread):
+        return missing[1] not in {item.metadata.name for item in classes}
+    return any(word in event.message for word in _KATA_WORDS)
 
 
-@check_all(
-    "verify.terminating",
-    "Nothing of the stack is stuck while it is being deleted",
-    none="nothing is being deleted",
-)
-def terminating(case: ClusterCase) -> Iterator[Outcome]:
-    """A finalizer waits for its owner; where that is gone, the object stays for ever."""
-    for kind, meta in _deleted(case):
-        if case.age(meta.deletion_timestamp) < _DELETING:
-            continue
-        yield _stuck(case, kind, meta).about(f"{kind} {meta.full_name}")
-
-
-def _deleted(case: ClusterCase) -> Iterator[tuple[str, Metadata | PodMetadata]]:
-    cluster = case.cluster
-    lists: tuple[tuple[str, object], ...] = (
-        ("CcRuntime", cluster.cc_runtimes),
-        ("ClusterPolicy", cluster.cluster_policies),
-        ("CustomResourceDefinition", cluster.crds),
-        ("Namespace", cluster.namespaces),
-        ("DaemonSet", cluster.daemon_sets),
-        ("Pod", cluster.pods),
-    )
-    for kind, fact in lists:
-        if not isinstance(fact, tuple):
-            continue
-        for item in fact:
-            if item.metadata.deletion_timestamp is not None and _concerns(
-                case, kind, item.metadata
-            ):
-                yield kind, item.metadata
-
-
-def _concerns(case: ClusterCase, kind: str, meta: Metadata | PodMetadata) -> bool:
-    """Whether it belongs to a stack; other people's namespaces are none of our business."""
-    homes = {item.release.namespace for item in case.installers} | {
-        "gpu-operator",
-        "kata-system",
-        "confidential-containers-system",
-        "coco-system",
-    }
-    if case.operator:
-        homes.add(case.operator.namespace)
-    if kind == "Namespace":
-        return meta.name in homes
-    if kind == "DaemonSet":
-        return meta.namespace in homes
-    if kind == "CustomResourceDefinition":
-        return any(meta.name.endswith(f".{group}") for group in CRD_GROUPS)
-    return True
-
-
-def _stuck(case: ClusterCase, kind: str, meta: Metadata | PodMetadata) -> Outcome:
-    minutes = int(case.age(meta.deletion_timestamp).total_seconds() // 60)
-    held = f"; finalizers: {', '.join(meta.finalizers)}" if meta.finalizers else ""
-    return failed(
-        f"it is being deleted for {minutes} minutes{held}", _release(case, kind, meta.finalizers)
-    )
-
-
-def _release(case: ClusterCase, kind: str, finalizers: Iterable[str]) -> str:
-    if any("confidentialcontainers.org" in item for item in finalizers):
-        alive = any(item.release.version for item in case.installers)
-        if alive:
-            return (
-                "Its operator takes the finalizer away when every node is cleaned up: a node that "
-                "is NotReady holds it up. `kubectl get nodes`, and `kubectl -n "
-                "confidential-containers-system logs deployment/cc-operator-controller-manager`."
-            )
-        return (
-            "Its operator is gone, and only it takes the finalizer away: install the same version "
-            "of the operator again and let it finish. Removing the finalizer by hand leaves "
-            "Kata on the nodes."
-        )
-    if kind == "Namespace":
-        return (
-            "See what is left in it: `kubectl get namespace NAME -o yaml` tells in "
-            "status.conditions; an object there has a finalizer whose owner is gone, or an "
-            "APIService does not answer."
-        )
-    if kind == "Pod":
-        return (
-            "Its node does not answer, or the VM does not end: `kubectl get nodes`, and on the "
-            "node `crictl pods`, `ps -C qemu-system-x86_64`. Deleting it with --force leaves a VM "
-            "that goes on holding the GPU."
-        )
-    return "See who holds it: `kubectl describe` it, and see that the owner of its finalizer runs."
+def _refused(case: ClusterCase, item: Refusal) -> Outcome:
+    about = item.event.involved_object
+    subject = f"{about.kind} {about.namespace}/{about.name}"
+    message = f"its pods are refused: {item.event.message}"
+    if item.explanation is None:
+        look = f"`kubectl -n {about.namespace} describe {about.kind.lower()} {about.name}`"
+        return warned(message, f"Look at it: {look}.").about(subject)
+    places = {"pod": about.name, "namespace": about.namespace, "runtime_class": _class(case)}
+    say = warned if item.explanation.id in OF_ANY_POD else failed
+    return say(
+        f"{message.rstrip('.')}. {item.explanation.cause_for(**places)}",
+        Remedy(item.explanation.remedy_for(**places)),
+    ).about(subject)
