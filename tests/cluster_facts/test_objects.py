@@ -14,6 +14,7 @@ from clusters import (
     node,
     pod,
 )
+from kgpuctl.cluster.custom import CustomResourceDefinition
 from kgpuctl.cluster.decoding import decode
 from kgpuctl.cluster.gpus import (
     asked_of,
@@ -24,16 +25,7 @@ from kgpuctl.cluster.gpus import (
     is_ready,
 )
 from kgpuctl.cluster.keep import keeper, requests_gpu
-from kgpuctl.cluster.objects import (
-    CustomResourceDefinition,
-    Event,
-    Metadata,
-    Node,
-    NodeStatus,
-    OwnerReference,
-    Pod,
-    Shape,
-)
+from kgpuctl.cluster.objects import Event, Metadata, Node, NodeStatus, OwnerReference, Pod, Shape
 from kgpuctl.cluster.resources import CRDS, EVENTS, NODES, PODS, Resource
 
 OPERAND: Final = {"kind": "DaemonSet", "name": "nvidia-vfio-manager", "uid": "u"}

@@ -10,16 +10,9 @@ from kgpuctl.catalog import Catalog, Product, TakesKataBy, parse_version
 from kgpuctl.checks import recognise
 from kgpuctl.checks.check import known
 from kgpuctl.checks.recognise import KataInstaller, Release
+from kgpuctl.cluster.custom import ClusterPolicy
 from kgpuctl.cluster.gpus import is_gpu_node, is_over
-from kgpuctl.cluster.objects import (
-    ClusterPolicy,
-    DaemonSet,
-    Event,
-    Node,
-    Pod,
-    PodLog,
-    RuntimeClass,
-)
+from kgpuctl.cluster.objects import DaemonSet, Event, Node, Pod, PodLog, RuntimeClass
 from kgpuctl.cluster.resources import Call
 from kgpuctl.cluster.snapshot import ClusterSnapshot
 from kgpuctl.explanations import Clue, Explanations, selector_clues

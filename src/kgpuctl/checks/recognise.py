@@ -11,14 +11,8 @@ from typing import Final, NamedTuple
 
 from kgpuctl.catalog import KataProvider
 from kgpuctl.checks.check import known
-from kgpuctl.cluster.objects import (
-    ClusterPolicy,
-    Container,
-    DaemonSet,
-    Deployment,
-    Metadata,
-    RuntimeClass,
-)
+from kgpuctl.cluster.custom import ClusterPolicy
+from kgpuctl.cluster.objects import Container, DaemonSet, Deployment, Metadata, RuntimeClass
 from kgpuctl.cluster.snapshot import ClusterSnapshot
 from kgpuctl.names import CHART_LABEL, GPU_HANDLER_MARK, KATA_CLASS_LABEL, Tee
 from kgpuctl.unread import Unread

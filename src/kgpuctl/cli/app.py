@@ -10,6 +10,7 @@ import typer
 
 from kgpuctl import __version__
 from kgpuctl.cli.checks import checks
+from kgpuctl.cli.label_nodes import label_nodes
 from kgpuctl.cli.preflight import preflight
 from kgpuctl.cli.rbac import rbac
 from kgpuctl.cli.session import Output, emit
@@ -17,7 +18,7 @@ from kgpuctl.cli.snapshot import snapshot
 from kgpuctl.cli.verify import verify
 from kgpuctl.cli.versions import versions
 from kgpuctl.errors import KgpuctlError, UsageError
-from kgpuctl.stdout import INTERRUPTED, complain, write
+from kgpuctl.stdout import complain, write
 
 EXIT_INTERRUPTED = 130
 
@@ -54,8 +55,9 @@ def root(
         typer.echo(context.get_help())
 
 
-COMMANDS = ("preflight", "verify", "snapshot", "checks", "versions", "rbac")
+COMMANDS = ("preflight", "label-nodes", "verify", "snapshot", "checks", "versions", "rbac")
 app.command(short_help="Check whether a host or a cluster can take GPUs into Kata VMs.")(preflight)
+app.command(short_help="Choose the nodes whose GPUs go to VMs, or take that back.")(label_nodes)
 app.command(short_help="Check whether GPUs in Kata VMs really work on a cluster.")(verify)
 app.command(short_help="Write what verify reads of a cluster into a file.")(snapshot)
 app.command(short_help="List all checks, or explain one.")(checks)
@@ -75,7 +77,7 @@ def run() -> int:
     except typer.Abort:
         code = EXIT_INTERRUPTED
     if code == EXIT_INTERRUPTED:  # the parser keeps a KeyboardInterrupt to itself
-        complain(INTERRUPTED)
+        complain("\ninterrupted\n")
     return code
 
 

@@ -80,8 +80,8 @@ def connect(wanted: Access, *, verbose: bool) -> KubeCluster:
 
 
 def _tell(line: str) -> None:
-    complain(f"{line}\n")
-    sys.stderr.flush()
+    clear = "\r\x1b[K" if sys.stderr is not None and sys.stderr.isatty() else ""  # a live line
+    complain(f"{clear}{line}\n")
 
 
 def _ignore(_: str) -> None:

@@ -4,11 +4,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Final, Self
 
 from kgpuctl.cli.cluster_run import Wishes, case_of, verify_snapshot
 from kgpuctl.cluster.access import Access
-from kgpuctl.cluster.following import Following
+from kgpuctl.cluster.following import LOGS_EVERY, Following
 from kgpuctl.cluster.kube import KubeCluster
 from kgpuctl.cluster.reader import Reading, read_cluster
 from kgpuctl.cluster.snapshot import ClusterSnapshot
@@ -24,6 +24,9 @@ _GRACE: Final = 30.0  # so that the wait ends with its last report and not with 
 _SETTLE: Final = 0.2  # changes come in flocks
 _TICK: Final = 1.0
 _AGAIN: Final = 20.0  # what is judged by its age changes without anything happening
+_FAILED: Final = 3
+_UNKNOWN: Final = 4
+_CLEAR: Final = "\r\x1b[K"
 
 
 def target_names(snapshot: ClusterSnapshot) -> Iterable[str]:
@@ -48,22 +51,31 @@ def await_passed(wanted: Access, connect: Connect, wishes: Wishes, *, kubelets: 
     limit = wanted.timeout or WAIT
     began = time.monotonic()
     cluster = connect(replace(wanted, timeout=limit + _GRACE))
-    with Following(cluster) as following:
-        report = verify_snapshot(following.snapshot(), wishes)
-        judged = time.monotonic()
-        line = _Line(began)
-        while report.exit_code == 3 and time.monotonic() - began < limit:  # noqa: PLR2004  # failed
+    with Following(cluster) as following, _Line(began) as line:
+        found = following.snapshot()
+        report, judged = verify_snapshot(found, wishes), time.monotonic()
+        while _may_pass(report, found) and time.monotonic() - began < limit:
             line.show(report)
             left = limit - (time.monotonic() - began)
             changed = following.await_change(min(_TICK, max(left, 0.0)))
-            if not changed and time.monotonic() - judged < _AGAIN:
+            if not changed and time.monotonic() - judged < _again(found):
                 continue
             if changed:
                 time.sleep(_SETTLE)
-            report = verify_snapshot(following.snapshot(), wishes)
-            judged = time.monotonic()
+            found = following.snapshot()
+            report, judged = verify_snapshot(found, wishes), time.monotonic()
         line.end(report)
     return report
+
+
+def _may_pass(report: Report, snapshot: ClusterSnapshot) -> bool:
+    """Whether waiting makes sense: what may not be read does not come by waiting."""
+    return report.exit_code == _FAILED or (report.exit_code == _UNKNOWN and not snapshot.missed)
+
+
+def _again(snapshot: ClusterSnapshot) -> float:
+    """Return the seconds after which to judge again, also when nothing has changed."""
+    return LOGS_EVERY.total_seconds() if snapshot.logs else _AGAIN  # a log grows unseen
 
 
 class _Line:
@@ -74,20 +86,26 @@ class _Line:
         self._last: Report | None = None
         self._live = sys.stderr is not None and sys.stderr.isatty()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the live line away, however the wait ends."""
+        if self._live and self._last is not None:
+            complain(_CLEAR)
+
     def show(self, report: Report) -> None:
         """Say what is awaited."""
         seconds = int(time.monotonic() - self._began)
         clock = f"{seconds // 60}:{seconds % 60:02}"
         if self._live:
-            complain(f"\r\x1b[K{awaited(report, clock)}")
+            complain(f"{_CLEAR}{awaited(report, clock)}")
         elif report is not self._last:
             for change in changes(self._last, report):
                 complain(f"{clock} {change}\n")
         self._last = report
 
     def end(self, report: Report) -> None:
-        """Take the live line away; say the last changes elsewhere."""
-        if self._live and self._last is not None:
-            complain("\r\x1b[K")
-        elif not self._live and report is not self._last and self._last is not None:
+        """Say the last changes where there is no live line."""
+        if not self._live and report is not self._last and self._last is not None:
             self.show(report)

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
+from kgpuctl.cluster.custom import CustomResourceDefinition, Property, Schema
 from kgpuctl.cluster.objects import (
     Condition,
     Container,
     ContainerState,
     ContainerStatus,
-    CustomResourceDefinition,
     Event,
     Node,
     OwnerReference,
@@ -23,8 +23,6 @@ from kgpuctl.cluster.objects import (
     PodLog,
     PodSpec,
     PodStatus,
-    Property,
-    Schema,
     Shape,
 )
 from kgpuctl.cluster.redact import redact

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from kgpuctl.cluster.custom import CcRuntime, ClusterPolicy, CustomResourceDefinition
 from kgpuctl.cluster.objects import (
-    CcRuntime,
-    ClusterPolicy,
-    CustomResourceDefinition,
     DaemonSet,
     Deployment,
     Event,

@@ -2,20 +2,24 @@
 
 import shutil
 from collections.abc import Iterator
+from typing import Final
 
 from kgpuctl.report import Report, Status
 
-_SUBJECTS_TOLD = 3
+_SUBJECTS_TOLD: Final = 3
+_ORDER: Final = tuple(Status)  # from good to bad
 
 
 def awaited(report: Report, clock: str) -> str:
     """Return a line that fits the terminal: the first thing that is missing, and how many more."""
-    failed = [item for item in report.results if item.status is Status.FAILED and not item.waived]
-    if not failed:
+    seen = [item for item in report.results if not item.waived]
+    failed = [item for item in seen if item.status is Status.FAILED]
+    missing = failed or [item for item in seen if item.status is Status.UNKNOWN]
+    if not missing:
         return f"waiting {clock}"
-    first = failed[0]
+    first = missing[0]
     where = f" {first.subject}" if first.subject else ""
-    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     line = f"waiting {clock}  {first.id}{where}: {first.message}"
     room = max(shutil.get_terminal_size().columns - 1 - len(more), 20)
     return (line if len(line) <= room else f"{line[: room - 1]}…") + more
@@ -23,17 +27,25 @@ def awaited(report: Report, clock: str) -> str:
 
 def changes(before: Report | None, after: Report) -> Iterator[str]:
     """Yield a line for each way in which a check's answers have changed."""
-    was = {(item.id, item.subject): item.status for item in before.results} if before else {}
+    was = _answers(before) if before else {}
     moved: dict[tuple[str, str, str], list[str]] = {}
-    for item in after.results:
-        old = was.get((item.id, item.subject))
-        if old is item.status or (old is None and item.status is not Status.FAILED):
+    for (check, subject), status in _answers(after).items():
+        old = was.get((check, subject))
+        if old is status or (old is None and status is not Status.FAILED):
             continue
-        key = (item.id, old.value if old else "", item.status.value)
-        moved.setdefault(key, []).append(item.subject)
-    for (check, old_status, status), subjects in moved.items():
-        arrow = f"{old_status} -> {status}" if old_status else status
+        moved.setdefault((check, old.value if old else "", status.value), []).append(subject)
+    for (check, old_status, new_status), subjects in moved.items():
+        arrow = f"{old_status} -> {new_status}" if old_status else new_status
         yield f"{check}: {arrow}{_named([name for name in subjects if name])}"
+
+
+def _answers(report: Report) -> dict[tuple[str, str], Status]:
+    """Return what each check says of each subject; of several answers the worst."""
+    found: dict[tuple[str, str], Status] = {}
+    for item in report.results:
+        key = (item.id, item.subject)
+        found[key] = max(found.get(key, Status.PASSED), item.status, key=_ORDER.index)
+    return found
 
 
 def _named(subjects: list[str]) -> str:

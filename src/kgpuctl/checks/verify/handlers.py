@@ -6,7 +6,8 @@ from kgpuctl.catalog import KataProvider, TakesKataBy
 from kgpuctl.checks.check import Outcome, check_each, failed, known, passed, skipped, warned
 from kgpuctl.checks.cluster_case import ClusterCase
 from kgpuctl.checks.verify.places import kata_home
-from kgpuctl.cluster.objects import CcRuntime, Node
+from kgpuctl.cluster.custom import CcRuntime
+from kgpuctl.cluster.objects import Node
 from kgpuctl.names import COCO_WORKER_LABEL, GPU_HANDLER_MARK, KATA_LABEL
 from kgpuctl.report import ONE_SUBJECT, SUBJECT, Remedy
 

@@ -13,7 +13,8 @@ from kgpuctl.checks.verify.handlers import selector_of
 from kgpuctl.checks.verify.operands import is_ready
 from kgpuctl.checks.verify.places import kata_home
 from kgpuctl.checks.verify.platform import is_down
-from kgpuctl.cluster.objects import CcRuntime, DaemonSet, Deployment, Job, Node, Pod
+from kgpuctl.cluster.custom import CcRuntime
+from kgpuctl.cluster.objects import DaemonSet, Deployment, Job, Node, Pod
 from kgpuctl.report import ONE_SUBJECT, Remedy
 from kgpuctl.unread import Unread
 

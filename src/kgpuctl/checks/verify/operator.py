@@ -10,7 +10,7 @@ from kgpuctl.checks.verify.operands import judge_operands
 from kgpuctl.checks.verify.places import operator_home
 from kgpuctl.checks.verify.platform import is_down
 from kgpuctl.checks.verify.policy import EMPTY_READY, WAITS_FOR_OPERANDS, condition, telling
-from kgpuctl.cluster.objects import ClusterPolicy
+from kgpuctl.cluster.custom import ClusterPolicy
 from kgpuctl.report import Remedy, Status
 from kgpuctl.unread import Unread
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from kgpuctl.cluster.objects import ClusterPolicy, Condition
+from kgpuctl.cluster.custom import ClusterPolicy
+from kgpuctl.cluster.objects import Condition
 
 # "Ready" with these reasons means that the operator found nothing to do.
 EMPTY_READY: Final[Mapping[str, str]] = {
