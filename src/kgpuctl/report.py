@@ -12,7 +12,9 @@ def printable(text: str) -> str:
     """Replace what is not printable: a host's files must not command the reader's terminal."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return "".join(
+        letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text
+    )
 
 
 class Status(StrEnum):

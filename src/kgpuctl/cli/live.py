@@ -1,9 +1,14 @@
 """Judging a live cluster: once, or again and again until it has passed."""
 
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
+from types import FrameType
 from typing import Final, Self
 
 from kgpuctl.cli.cluster_run import Wishes, case_of, verify_snapshot
@@ -87,6 +92,8 @@ class _Line:
         self._live = sys.stderr is not None and sys.stderr.isatty()
 
     def __enter__(self) -> Self:
+        if self._live and threading.current_thread() is threading.main_thread():
+            _clear_before(signal.SIGINT)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -109,3 +116,17 @@ class _Line:
         """Say the last changes where there is no live line."""
         if not self._live and report is not self._last and self._last is not None:
             self.show(report)
+
+
+def _clear_before(number: int) -> None:
+    """Take the live line away before a signal is handled as it is now: that may end the process."""
+    handle = signal.getsignal(number)
+    if not callable(handle):
+        return
+
+    def clear(number: int, frame: FrameType | None) -> None:
+        with suppress(AttributeError, OSError, ValueError):
+            os.write(sys.stderr.fileno(), _CLEAR.encode())  # the stream itself may be in use
+        handle(number, frame)
+
+    signal.signal(number, clear)

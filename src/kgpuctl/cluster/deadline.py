@@ -85,12 +85,44 @@ class _Job(Generic[T]):
         return self._results[0]
 
 
-def within(seconds: float, job: Callable[[Abandoned], T]) -> T:
+class Workers:
+    """Daemon threads that take one job after another: starting a thread costs as much as a request.
+
+    A job that hangs keeps its thread; the next one gets another.
+    """
+
+    def __init__(self) -> None:
+        self._idle: deque[SimpleQueue[Callable[[], object]]] = deque()
+
+    def start(self, job: Callable[[], object]) -> None:
+        """Begin a job, in a thread that has nothing to do or in a new one."""
+        try:
+            jobs = self._idle.pop()
+        except IndexError:
+            jobs = SimpleQueue()
+            threading.Thread(target=self._serve, args=(jobs,), daemon=True).start()
+        jobs.put(job)
+
+    def _serve(self, jobs: "SimpleQueue[Callable[[], object]]") -> None:
+        while True:
+            jobs.get()()
+            self._idle.append(jobs)
+
+
+def _start(job: Callable[[], object]) -> None:
+    threading.Thread(target=job, daemon=True).start()
+
+
+def within(
+    seconds: float,
+    job: Callable[[Abandoned], T],
+    start: Callable[[Callable[[], object]], None] = _start,
+) -> T:
     """Return what the job returns; TimeoutError when it takes longer, and it is abandoned then."""
     abandoned = Abandoned()
     done = threading.Event()
     running = _Job(lambda: job(abandoned), lambda _: done.set())
-    threading.Thread(target=running.run, daemon=True).start()
+    start(running.run)
     try:
         finished = done.wait(min(seconds, threading.TIMEOUT_MAX))
     except BaseException:

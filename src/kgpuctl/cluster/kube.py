@@ -148,13 +148,14 @@ class KubeCluster:
         content_type: str = "application/json",
         query: Mapping[str, str] = _NOTHING,
         safe_to_repeat: bool = False,
+        accept: str = "application/json",
     ) -> bytes:
         """Change something; repeated only where that is safe or the server surely did not act."""
         content = json.dumps(body).encode() if isinstance(body, Mapping) else body
         request = self._request(
             method, path, query, is_safe=safe_to_repeat, body=content, content_type=content_type
         )
-        request = replace(request, is_change=True)
+        request = replace(request, is_change=True, accept=accept)
         return self._caller.call(request, bytes)
 
     def may(self, call: Call) -> bool:

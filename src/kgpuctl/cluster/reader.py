@@ -33,6 +33,7 @@ PAGE: Final = 1000
 TAIL: Final = 200  # lines of a log
 LOGS: Final = 40  # of broken containers; more say the same
 ALL_LOGS: Final = 400  # with --logs
+_NO_ANSWER: Final = 0
 _BAD_REQUEST: Final = 400  # there is no log: not started yet, or no container before it
 
 # What reading asks of the API server, for `kgpuctl rbac`.
@@ -210,7 +211,8 @@ def _log(cluster: KubeCluster, pod: Pod, container: str, before: bool) -> PodLog
     except ClusterError as error:
         if error.status == _BAD_REQUEST:
             return None
-        if error.status >= 500:  # noqa: PLR2004  # its kubelet or its node does not answer
+        # Its kubelet or its node does not answer: one of them must not hide how the others are.
+        if error.status >= 500 or error.status == _NO_ANSWER:  # noqa: PLR2004
             return PodLog(about, container, before, unread=error.message)
         raise
     return keep_log(PodLog(about, container, before, text.decode(errors="replace")))

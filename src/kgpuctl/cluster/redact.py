@@ -64,6 +64,15 @@ _RULES: Final = tuple(
             GONE,
             False,
         ),
+        # A line of a key whose beginning is further up than the text goes.
+        (
+            (
+                r"(?<![\w+/=.-])(?=[a-z0-9+/]{0,400}[A-Z])(?=[A-Z0-9+/]{0,400}[a-z])"
+                r"(?=[A-Za-z+/]{0,400}\d)[A-Za-z0-9+/]{60,}={0,2}(?![\w+/=.-])"
+            ),
+            GONE,
+            False,
+        ),
         # What is long, mixed and no path, name or digest: a key or an encoded credential.
         (
             r"(?<![\w+=/-])(?=[^\W_]{0,200}[A-Z])(?=[\w+-]{0,200}[a-z])(?=[\w+-]{0,200}\d)[\w+-]{40,}={0,2}(?![\w/-])",

@@ -15,7 +15,7 @@ from urllib3 import BaseHTTPResponse, HTTPHeaderDict, PoolManager
 from urllib3.exceptions import HTTPError
 
 from kgpuctl.cluster.access import Patience
-from kgpuctl.cluster.deadline import Abandoned, Deadline, within
+from kgpuctl.cluster.deadline import Abandoned, Deadline, Workers, within
 from kgpuctl.cluster.failures import ClusterError
 from kgpuctl.cluster.kubeconfig.credential import Credential, Keeper
 from kgpuctl.cluster.kubeconfig.target import Target
@@ -62,6 +62,7 @@ class Caller:
         self._open_pool = open_pool
         self._keeper = Keeper(whom.source)
         self._lock = threading.Lock()
+        self._workers = Workers()
         self._line: Line | None = None
         self._tell = tell
 
@@ -109,6 +110,7 @@ class Caller:
         answer = within(
             min(self.patience.request, self.deadline.left),
             lambda abandoned: exchange(line.pool, line.headers, request, self.patience, abandoned),
+            self._workers.start,
         )
         took = time.monotonic() - started
         self.say(f"{_name(request)}: {answer.status}, {len(answer.body)} bytes in {took:.2f} s")
