@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
 from benchmarks.startup import install, row  # noqa: E402
 
-from cluster.api import MERGE_PATCH  # noqa: E402  # they live with the tests
+from cluster.api import MERGE_PATCH, ApiError  # noqa: E402  # they live with the tests
 from cluster.controlplane import Plane, bare_plane  # noqa: E402
 from cluster.healthy_nodes import node_name  # noqa: E402
 from cluster.large import load  # noqa: E402
@@ -32,6 +32,7 @@ NODES = 5000
 ROUNDS = 3
 SMALL = 10
 PODS_PER_NODE = 9
+CATCH_UP = 120  # seconds
 CONNECTIONS = 4  # from here on the server is the limit
 VERIFY, MEMORY = 2.5, 250.0
 BARE_LOOP, KUBECTL_LABEL = 1.2, 2.5
@@ -78,14 +79,29 @@ def raw_lists(kubectl: str, kubeconfig: Path) -> Run:
     return Run(sum(it.seconds for it in lists), max(it.megabytes for it in lists))
 
 
+def loaded(plane: Plane, nodes: int) -> float:
+    """Load a cluster, and wait until the API server has caught up with what etcd holds."""
+    plane.wipe()
+    seconds = load(plane, nodes, PODS_PER_NODE)
+    deadline = time.monotonic() + CATCH_UP
+    while time.monotonic() < deadline:
+        try:
+            for kind in ("nodes", "pods"):
+                plane.api.get(f"/api/v1/{kind}?limit=500")
+        except ApiError:
+            time.sleep(1)  # "too large resource version": it is still reading
+        else:
+            break
+    return seconds
+
+
 def measure_verify(plane: Plane, program: str, kubectl: str, nodes: int) -> None:
     """Compare verify with fetching the same lists, on a small and on the big cluster."""
     kubeconfig = plane.kubeconfig()
     taken: dict[int, float] = {}
     for size in (SMALL, nodes):
-        plane.wipe()
-        loaded = load(plane, size, PODS_PER_NODE)
-        print(f"| loaded {size} nodes, {size * PODS_PER_NODE} pods in {loaded:.0f} s")
+        seconds = loaded(plane, size)
+        print(f"| loaded {size} nodes, {size * PODS_PER_NODE} pods in {seconds:.0f} s")
         verify, raw = medians(
             lambda: run([program, "verify"], kubeconfig), lambda: raw_lists(kubectl, kubeconfig)
         )
@@ -107,8 +123,7 @@ def measure_verify(plane: Plane, program: str, kubectl: str, nodes: int) -> None
         good=verify.megabytes <= MEMORY,
     )
     middle = nodes // 2
-    plane.wipe()
-    load(plane, middle, PODS_PER_NODE)
+    loaded(plane, middle)
     (half,) = medians(lambda: run([program, "verify"], kubeconfig))
     growth = (taken[nodes] - half.seconds) / max(half.seconds - taken[SMALL], 0.01)
     promised(
@@ -128,8 +143,7 @@ def promised(name: str, value: str, budget: str, nodes: int, *, good: bool) -> N
 
 def measure_wait(plane: Plane, program: str) -> None:
     """Measure how long after a fact is true `verify --wait` has noticed and ended."""
-    plane.wipe()
-    load(plane, SMALL, PODS_PER_NODE)
+    loaded(plane, SMALL)
     kubeconfig = plane.kubeconfig()
     path = f"/api/v1/nodes/{node_name(0)}"
 
@@ -179,8 +193,7 @@ def bare_loop(plane: Plane, nodes: int, value: str) -> Run:
 
 def measure_label(plane: Plane, program: str, kubectl: str, nodes: int) -> None:
     """Compare label-nodes with a bare loop of PATCHes and with kubectl."""
-    plane.wipe()
-    load(plane, nodes)
+    loaded(plane, nodes)
     # Labels are what is measured: no pod is to be in the way.
     stored = plane.etcd.keys()
     plane.etcd.delete([key for key in stored if key.startswith("/registry/pods/")])

@@ -248,7 +248,13 @@ def _run(who: Identity, holder: Holder) -> Run:
 
 def _verdict(plan: Plan, results: tuple[Result, ...], wishes: Wishes) -> str:
     """Return what a run without an error comes to."""
-    nothing = "had nothing to restore" if isinstance(plan.intent, Restore) else "were so already"
+    nothing = (
+        "had nothing to restore"
+        if isinstance(plan.intent, Restore)
+        else "was so already"
+        if len(plan.done) == 1
+        else "were so already"
+    )
     same = f", {counted(len(plan.done), 'node')} {nothing}" if plan.done else ""
     if wishes.dry_run:
         todo = counted(len(plan.jobs), "node")

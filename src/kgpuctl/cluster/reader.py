@@ -29,7 +29,7 @@ from kgpuctl.unread import Fact, Reason, Unread
 T = TypeVar("T")
 
 AT_ONCE: Final = 6
-PAGE: Final = 1000
+PAGE: Final = 500
 TAIL: Final = 200  # lines of a log
 LOGS: Final = 40  # of broken containers; more say the same
 ALL_LOGS: Final = 400  # with --logs

@@ -7,6 +7,7 @@ from typing import Final
 from kgpuctl.report import Report, Status
 
 _SUBJECTS_TOLD: Final = 3
+_LEAST: Final = 20  # columns for what is awaited
 _ORDER: Final = tuple(Status)  # from good to bad
 
 
@@ -21,7 +22,10 @@ def awaited(report: Report, clock: str) -> str:
     where = f" {first.subject}" if first.subject else ""
     more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     line = f"waiting {clock}  {first.id}{where}: {first.message}"
-    room = max(shutil.get_terminal_size().columns - 1 - len(more), 20)
+    width = max(shutil.get_terminal_size().columns - 1, 1)  # a full row would begin another
+    if width - len(more) < _LEAST:
+        more = ""
+    room = width - len(more)
     return (line if len(line) <= room else f"{line[: room - 1]}…") + more
 
 

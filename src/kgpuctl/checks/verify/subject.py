@@ -23,6 +23,9 @@ def describe(case: ClusterCase) -> Subject:
         lines.append(f"recorded: {source.time}{of}{at}")
     lines.append(f"Kubernetes: {kubernetes or 'version not known'}")
     lines.append(f"stack: {', '.join(installed) if installed else 'none'}")
+    missed = case.cluster.missed if live else ()
+    if missed:
+        lines.append(f"not read: {'; '.join(missed)}")
     lines.append(f"targets: {'not known' if targets is None else _named(targets)}{_of(case)}")
     return Subject(
         tuple(map(printable, lines)),
@@ -35,6 +38,7 @@ def describe(case: ClusterCase) -> Subject:
             "kubernetesVersion": kubernetes,
             "installed": list(installed),
             "targets": list(targets or ()),
+            "notRead": list(missed),
         },
     )
 
