@@ -5,7 +5,7 @@ Each ratio is of times taken in turn in one run. `--nodes N` makes the big clust
 
 import argparse
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 
 from benchmarks.startup import install, row  # noqa: E402
 
-from cluster.api import MERGE_PATCH, ApiError  # noqa: E402  # they live with the tests
+from cluster.api import MERGE_PATCH  # noqa: E402  # they live with the tests
 from cluster.controlplane import Plane, bare_plane  # noqa: E402
 from cluster.healthy_nodes import node_name  # noqa: E402
 from cluster.large import load  # noqa: E402
@@ -31,8 +31,8 @@ from cluster.programs import NoProgramsError, find  # noqa: E402
 NODES = 5000
 ROUNDS = 3
 SMALL = 10
+GLANCE = 0.01  # seconds
 PODS_PER_NODE = 9
-CATCH_UP = 120  # seconds
 CONNECTIONS = 4  # from here on the server is the limit
 VERIFY, MEMORY = 2.5, 250.0
 BARE_LOOP, KUBECTL_LABEL = 1.2, 2.5
@@ -53,13 +53,29 @@ def run(command: Sequence[str], kubeconfig: Path, *, code: int | None = 0) -> Ru
     start = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = 0.0
+        while process.poll() is None:
+            peak = max(peak, _peak(process.pid))
+            time.sleep(GLANCE)
         seconds = time.perf_counter() - start
         if code is not None and process.returncode != code:
             said.seek(0)
             raise SystemExit(f"{command} ended with {process.returncode}: {said.read().decode()}")
-    return Run(seconds, usage.ru_maxrss / 1024)
+    return Run(seconds, peak)
+
+
+def _peak(pid: int) -> float:
+    """Return the most memory that a process has had so far (MB).
+
+    What wait4 tells begins with the size of the parent, whose memory a child has until it is
+    another program.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def medians(*measured: Callable[[], Run]) -> list[Run]:
@@ -80,19 +96,9 @@ def raw_lists(kubectl: str, kubeconfig: Path) -> Run:
 
 
 def loaded(plane: Plane, nodes: int) -> float:
-    """Load a cluster, and wait until the API server has caught up with what etcd holds."""
+    """Load a cluster in place of what was there, and return the seconds that it took."""
     plane.wipe()
-    seconds = load(plane, nodes, PODS_PER_NODE)
-    deadline = time.monotonic() + CATCH_UP
-    while time.monotonic() < deadline:
-        try:
-            for kind in ("nodes", "pods"):
-                plane.api.get(f"/api/v1/{kind}?limit=500")
-        except ApiError:
-            time.sleep(1)  # "too large resource version": it is still reading
-        else:
-            break
-    return seconds
+    return load(plane, nodes, PODS_PER_NODE)
 
 
 def measure_verify(plane: Plane, program: str, kubectl: str, nodes: int) -> None:
@@ -186,9 +192,7 @@ def bare_loop(plane: Plane, nodes: int, value: str) -> Run:
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         paths = [f"/api/v1/nodes/{node_name(number)}" for number in range(nodes)]
         list(pool.map(lambda path: plane.api.send("PATCH", path, body, MERGE_PATCH), paths))
-    return Run(
-        time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    )
+    return Run(time.perf_counter() - start, 0.0)
 
 
 def measure_label(plane: Plane, program: str, kubectl: str, nodes: int) -> None:

@@ -8,11 +8,16 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Final
 
+from cluster.api import ApiError
 from cluster.controlplane import Plane
 from cluster.healthy_nodes import node_name, node_object, place, pod_objects
 from cluster.healthy_stack import shared_objects
 from cluster.replay import replay
+
+_BEHIND: Final = 504  # "too large resource version"
+_CATCH_UP: Final = 120.0  # seconds
 
 
 def load(plane: Plane, nodes: int = 5000, pods_per_node: int = 9) -> float:
@@ -22,9 +27,23 @@ def load(plane: Plane, nodes: int = 5000, pods_per_node: int = 9) -> float:
     node = json.dumps(node_object("@NODE@"))
     pods = [json.dumps(pod) for pod in pod_objects("@NODE@", pods_per_node)]
     plane.etcd.put(entry for number in range(nodes) for entry in _entries(number, node, pods))
-    for path in ("/api/v1/nodes", "/api/v1/pods"):  # answered when the API server has seen it all
-        plane.api.get(f"{path}?limit=1")
+    for path in ("/api/v1/nodes", "/api/v1/pods"):
+        _await_seen(plane, f"{path}?limit=500")
     return time.perf_counter() - start
+
+
+def _await_seen(plane: Plane, path: str) -> None:
+    """Wait until the API server has read what is in etcd: until then it answers 504."""
+    deadline = time.monotonic() + _CATCH_UP
+    while True:
+        try:
+            plane.api.get(path)
+        except ApiError as error:
+            if error.status != _BEHIND or time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _entries(number: int, node: str, pods: Sequence[str]) -> Iterator[tuple[str, bytes]]:
