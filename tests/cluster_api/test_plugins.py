@@ -111,6 +111,8 @@ def test_a_bare_name_is_looked_for_in_path_and_a_path_beside_the_kubeconfig(
     workstation.log_in(api.url, user)
     workstation.connect().version()
 
+    assert [seen.headers["authorization"] for seen in api.seen] == [[f"Bearer {TOKEN}"]] * 2
+
 
 def test_one_that_is_not_installed(workstation: Workstation) -> None:
     hint = "Get it from\nhttps://example.org."
