@@ -12,8 +12,6 @@ from kgpuctl.errors import UsageError, shown
 from kgpuctl.stdout import complain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kgpuctl.cluster.access import Access
     from kgpuctl.cluster.kube import KubeCluster
 
@@ -73,16 +71,11 @@ def access(
 
 def connect(wanted: Access, *, verbose: bool) -> KubeCluster:
     """Open the cluster; with -v each request is told on stderr."""
-    from kgpuctl.cluster.kube import KubeCluster
+    from kgpuctl.cluster.kube import KubeCluster, ignore
 
-    tell: Callable[[str], None] = _tell if verbose else _ignore
-    return KubeCluster.connect(wanted, tell)
+    return KubeCluster.connect(wanted, _tell if verbose else ignore)
 
 
 def _tell(line: str) -> None:
     clear = "\r\x1b[K" if sys.stderr is not None and sys.stderr.isatty() else ""  # a live line
     complain(f"{clear}{line}\n")
-
-
-def _ignore(_: str) -> None:
-    return

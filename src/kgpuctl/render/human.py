@@ -6,31 +6,14 @@ from itertools import groupby
 from typing import Final
 
 from rich.console import Console
-from rich.text import Text
 
 from kgpuctl.render.findings import Finding, count_line, group, problems, remedies
-from kgpuctl.render.lines import wrap
+from kgpuctl.render.marks import STYLES, print_line
 from kgpuctl.report import PROBLEMS, Report, Status
 
 # Beyond this many findings of one check only their number is told, unless all is asked for.
 FINDINGS_SHOWN: Final = 3
 IDS_SHOWN: Final = 5
-MIN_WIDTH: Final = 40
-_STYLES: Final = {
-    Status.PASSED: "green",
-    Status.SKIPPED: "dim",
-    Status.WARNED: "yellow",
-    Status.UNKNOWN: "magenta",
-    Status.FAILED: "bold red",
-}
-_MARKS: Final = {
-    Status.PASSED: "✓",
-    Status.SKIPPED: "-",
-    Status.WARNED: "!",
-    Status.UNKNOWN: "?",
-    Status.FAILED: "✗",
-}
-_ASCII_MARKS: Final = _MARKS | {Status.PASSED: "+", Status.FAILED: "x"}
 _ORDER: Final = tuple(Status)
 
 
@@ -44,23 +27,23 @@ class Printer:
     def show(self, report: Report) -> None:
         """Print a whole report; the verdict comes last, where the eye is."""
         for line in report.subject.lines:
-            self._print(line)
+            print_line(self.console, line)
         findings = group(report.shown)
         if findings:
-            self._print("")
+            print_line(self.console, "")
         for area, members in groupby(findings, key=lambda finding: finding.id.partition(".")[0]):
             self._show_area(area, tuple(members))
         self._show_remedies(findings)
         status = {0: Status.PASSED, 4: Status.UNKNOWN}.get(report.exit_code, Status.FAILED)
-        self._print("")
-        self._print(report.verdict, mark=status, style=_STYLES[status])
+        print_line(self.console, "")
+        print_line(self.console, report.verdict, mark=status, style=STYLES[status])
         hint = "; `kgpuctl checks ID` explains a check" if problems(findings) else ""
-        self._print(f"{count_line(report)}{hint}", indent=2)
+        print_line(self.console, f"{count_line(report)}{hint}", indent=2)
 
     def _show_area(self, area: str, findings: tuple[Finding, ...]) -> None:
         asked = {_weight(finding) for finding in findings} - {Status.SKIPPED}
         worst = max(asked or {Status.SKIPPED}, key=_ORDER.index)
-        self._print(f"{area:<10} {_tell_counts(findings)}", mark=worst)
+        print_line(self.console, f"{area:<10} {_tell_counts(findings)}", mark=worst)
         if not self.verbose:
             findings = self._show_unseen(findings)
         for _, members in groupby(findings, key=lambda finding: finding.id):
@@ -70,7 +53,7 @@ class Printer:
                 self._show_finding(finding)
             rest = sum(len(finding.subjects) or 1 for finding in listed[len(cut) :])
             if rest:
-                self._print(f"and {rest} more like it (-v lists all)", indent=4)
+                print_line(self.console, f"and {rest} more like it (-v lists all)", indent=4)
 
     def _show_unseen(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """Tell once of what keeps many checks from being answered; return the other findings."""
@@ -80,8 +63,12 @@ class Printer:
                 unseen.setdefault(finding.message, []).append(finding.id)
         many = {text: ids for text, ids in unseen.items() if len(ids) > FINDINGS_SHOWN}
         for text, ids in many.items():
-            self._print(text, mark=Status.UNKNOWN, indent=2, style=_STYLES[Status.UNKNOWN])
-            self._print(f"so it is not known of {len(ids)} checks: {', '.join(ids)}", indent=4)
+            print_line(
+                self.console, text, mark=Status.UNKNOWN, indent=2, style=STYLES[Status.UNKNOWN]
+            )
+            print_line(
+                self.console, f"so it is not known of {len(ids)} checks: {', '.join(ids)}", indent=4
+            )
         return tuple(
             it for it in findings if it.status is not Status.UNKNOWN or it.message not in many
         )
@@ -89,48 +76,31 @@ class Printer:
     def _show_finding(self, finding: Finding) -> None:
         if not _is_listed(finding):
             told = f"{finding.id}  {finding.title}"
-            self._print(told, mark=finding.status, indent=2)
+            print_line(self.console, told, mark=finding.status, indent=2)
             if finding.message:
-                self._print(_with_subject(finding), indent=4, style="dim")
+                print_line(self.console, _with_subject(finding), indent=4, style="dim")
             return
         mark = _weight(finding)
-        self._print(f"{finding.title}  [{finding.id}]", mark=mark, indent=2, style=_STYLES[mark])
+        print_line(
+            self.console,
+            f"{finding.title}  [{finding.id}]",
+            mark=mark,
+            indent=2,
+            style=STYLES[mark],
+        )
         if finding.message or finding.subjects:
-            self._print(_with_subject(finding), indent=4)
+            print_line(self.console, _with_subject(finding), indent=4)
 
     def _show_remedies(self, findings: Iterable[Finding]) -> None:
         todo = remedies(problems(findings) if self.verbose else _first_of_each(findings))
         if not todo:
             return
-        self._print("")
-        self._print("What to do, in this order:", style="bold")
+        print_line(self.console, "")
+        print_line(self.console, "What to do, in this order:", style="bold")
         for number, (text, ids) in enumerate(todo, 1):
             told = ids if self.verbose else ids[:IDS_SHOWN]
             more = f" and {len(ids) - len(told)} more" if len(ids) > len(told) else ""
-            self._print(f"{number:>2}. {text} [{', '.join(told)}{more}]", hanging=4)
-
-    def _print(
-        self,
-        text: str,
-        *,
-        mark: Status | None = None,
-        indent: int = 0,
-        style: str = "",
-        hanging: int = 0,
-    ) -> None:
-        lead = " " * indent
-        lines = wrap(
-            text, max(self.console.width, MIN_WIDTH) - indent - (2 if mark else 0), hanging
-        )
-        for number, line in enumerate(lines):
-            out = Text(lead)
-            if mark:
-                out.append(f"{self._mark(mark)} " if not number else "  ", style=_STYLES[mark])
-            out.append(line, style=style)
-            self.console.print(out, soft_wrap=True)
-
-    def _mark(self, status: Status) -> str:
-        return (_MARKS if self.console.encoding.startswith("utf") else _ASCII_MARKS)[status]
+            print_line(self.console, f"{number:>2}. {text} [{', '.join(told)}{more}]", hanging=4)
 
 
 def _first_of_each(findings: Iterable[Finding]) -> Iterator[Finding]:
